@@ -1,0 +1,122 @@
+// What the engine asks of a device. A Backend is an opened device; load() packs a Plan's weights for it; compile() makes a
+// Program for one shape of work; submitting a Program is a replay without allocation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/plan.h"
+
+namespace rwkvnative {
+
+enum class DeviceKind { Cpu, DiscreteGpu, IntegratedGpu, Software };
+
+struct DeviceInfo {
+  std::string id;       // what Model(device=...) takes: "cpu", "webgpu:0", "metal"
+  std::string name;     // the vendor's name of it
+  std::string backend;  // "cpu", "webgpu", "metal"
+  DeviceKind kind = DeviceKind::Cpu;
+  uint64_t memory_bytes = 0;  // 0: unknown
+  uint32_t n_threads = 0;     // of a CPU
+  std::vector<std::string> features;
+};
+
+// How activations meet quantized weights: as float32, or as int8 with one scale per 32 values.
+enum class Numerics { Auto, F32, Int8 };
+
+struct LoadOptions {
+  Numerics numerics = Numerics::Auto;
+  std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights; may throw to cancel
+};
+
+// The recurrent state of one sequence, on the device. Host layout: layers in order, each layer's parts in the order of
+// Plan::state_parts, shapes as given there; Plan::state_values() float32 in all.
+class State {
+ public:
+  virtual ~State() = default;
+  virtual std::unique_ptr<State> clone() const = 0;
+  virtual void read(std::span<float> out) const = 0;
+  virtual void write(std::span<const float> in) = 0;
+};
+
+// What a submit brings back.
+enum class Readout {
+  None,        // only the state moves on
+  LastLogits,  // [sequences][n_vocab]: after the last token of each sequence
+  AllLogits,   // [rows][n_vocab]
+  Hidden,      // [sequences][n_embd]: the input of the head matrix at the last token
+  Candidates,  // [sequences] sorted top-k with the log of the sum over the whole vocabulary
+  Argmax,      // [sequences] token ids
+};
+
+// One sequence's share of a submit. state_in may be null (a fresh state) and may be state_out.
+struct Sequence {
+  std::span<const int32_t> tokens;  // empty: the token that this Program's previous submit found (Readout::Argmax)
+  const State* state_in = nullptr;
+  State* state_out = nullptr;
+  std::span<const int32_t> bias_ids = {};  // Candidates, Argmax: added to these logits before the choice
+  std::span<const float> bias_values = {};
+};
+
+struct CandidateList {
+  std::span<const int32_t> ids;   // by falling logit, then by rising id
+  std::span<const float> logits;
+  float log_sum_exp = 0;
+};
+
+// Views into the Program's own memory, valid until its next submit.
+struct Result {
+  std::span<const float> values;  // logits or hidden
+  std::vector<CandidateList> candidates;
+  std::span<const int32_t> tokens;  // Argmax
+};
+
+// The most work a Program takes at once; a submit may bring less.
+struct Shape {
+  uint32_t rows = 1;
+  uint32_t sequences = 1;
+  Readout readout = Readout::LastLogits;
+  uint32_t candidates = 0;  // k, for Readout::Candidates
+
+  auto operator<=>(const Shape&) const = default;
+};
+
+using Ticket = uint64_t;
+
+class Program {
+ public:
+  virtual ~Program() = default;
+  // Starts the work; at most max_in_flight() tickets may be open.
+  virtual Ticket submit(std::span<const Sequence> sequences) = 0;
+  // Blocks until the ticket's work is done and throws what went wrong on the device.
+  virtual Result wait(Ticket ticket) = 0;
+  virtual uint32_t max_in_flight() const { return 1; }
+  // For tests of single ops: the contents of an activation slot, float32 [rows][width], before and after a submit.
+  virtual void write_slot(SlotId slot, std::span<const float> values) = 0;
+  virtual void read_slot(SlotId slot, std::span<float> values) const = 0;
+};
+
+// A Plan's weights on a device. Programs and States must not outlive it.
+class LoadedModel {
+ public:
+  virtual ~LoadedModel() = default;
+  virtual std::unique_ptr<State> create_state() = 0;
+  virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
+  virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
+  virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const DeviceInfo& info() const = 0;
+  // The plan and the bytes its tensors point to must outlive the result.
+  virtual std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) = 0;
+};
+
+}  // namespace rwkvnative

@@ -1,0 +1,115 @@
+#include "core/candidates.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/error.h"
+
+namespace rwkvnative {
+namespace {
+
+constexpr size_t kBlock = 64;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+// exp for x <= 0, relative error 3e-7, in a form that compilers vectorize: 2^n times a polynomial of the rest.
+inline float exp_of(float x) {
+  x = std::max(x, -87.0f);
+  const float n = std::floor(x * 1.44269504f + 0.5f);
+  const float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  float p = 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+}
+
+std::vector<float> block_maxima(std::span<const float> logits) {
+  std::vector<float> maxima((logits.size() + kBlock - 1) / kBlock);
+  for (size_t b = 0; b < maxima.size(); ++b) {
+    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
+    float highest = kLowest;
+    for (size_t i = b * kBlock; i < end; ++i) highest = logits[i] > highest ? logits[i] : highest;
+    maxima[b] = highest;
+  }
+  return maxima;
+}
+
+}  // namespace
+
+int32_t argmax(std::span<const float> logits) {
+  float highest = kLowest;
+  const std::vector<float> maxima = block_maxima(logits);
+  for (float value : maxima) highest = std::max(highest, value);
+  for (size_t b = 0; b < maxima.size(); ++b) {
+    if (maxima[b] != highest) continue;
+    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
+    for (size_t i = b * kBlock; i < end; ++i)
+      if (logits[i] == highest) return static_cast<int32_t>(i);
+  }
+  return 0;
+}
+
+float log_sum_exp(std::span<const float> logits) {
+  float highest = kLowest;
+  for (float value : logits) highest = value > highest ? value : highest;
+  if (!std::isfinite(highest)) return highest;
+  double total = 0;
+  for (size_t begin = 0; begin < logits.size(); begin += 1024) {
+    const size_t end = std::min(logits.size(), begin + 1024);
+    float lanes[16] = {};
+    size_t i = begin;
+    for (; i + 16 <= end; i += 16)
+      for (size_t j = 0; j < 16; ++j) lanes[j] += exp_of(logits[i + j] - highest);
+    for (; i < end; ++i) lanes[0] += exp_of(logits[i] - highest);
+    for (float lane : lanes) total += lane;
+  }
+  return highest + static_cast<float>(std::log(total));
+}
+
+void top_candidates(std::span<const float> logits, std::span<int32_t> ids, std::span<float> values) {
+  const size_t k = ids.size();
+  if (k == 0) return;
+  // At least k blocks reach the k-th highest block maximum, so at least k logits do: nothing below it can be wanted.
+  float threshold = kLowest;
+  std::vector<float> maxima = block_maxima(logits);
+  if (k < maxima.size()) {
+    std::vector<float> order = maxima;
+    std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(k - 1), order.end(), std::greater<>());
+    threshold = order[k - 1];
+  }
+  std::vector<int32_t> found;
+  for (size_t b = 0; b < maxima.size(); ++b) {
+    if (!(maxima[b] >= threshold)) continue;
+    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
+    for (size_t i = b * kBlock; i < end; ++i)
+      if (!(logits[i] < threshold)) found.push_back(static_cast<int32_t>(i));
+  }
+  const auto key = [&](int32_t id) {
+    const float value = logits[static_cast<size_t>(id)];
+    return std::isnan(value) ? kLowest : value;
+  };
+  const auto before = [&](int32_t a, int32_t b) { return key(a) != key(b) ? key(a) > key(b) : a < b; };
+  std::partial_sort(found.begin(), found.begin() + static_cast<ptrdiff_t>(k), found.end(), before);
+  for (size_t i = 0; i < k; ++i) {
+    ids[i] = found[i];
+    values[i] = logits[static_cast<size_t>(found[i])];
+  }
+}
+
+void add_bias(std::span<float> logits, std::span<const int32_t> ids, std::span<const float> values) {
+  if (ids.size() != values.size())
+    throw InputError(message("bias: expected as many values as ids, got ", values.size(), " and ", ids.size()));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || static_cast<size_t>(ids[i]) >= logits.size())
+      throw InputError(message("bias: expected token ids below ", logits.size(), ", got ", ids[i]));
+    logits[static_cast<size_t>(ids[i])] += values[i];
+  }
+}
+
+}  // namespace rwkvnative

@@ -1,0 +1,446 @@
+#include "cpu/program.h"
+
+#include <algorithm>
+
+#include "core/candidates.h"
+#include "core/error.h"
+
+namespace rwkvnative::cpu {
+namespace {
+
+// From here on a matrix is decoded once per tile for all tokens, below it once per token.
+constexpr uint32_t kTileTokens = 4;
+constexpr uint32_t kChunkRows = 512;      // at most
+constexpr uint32_t kChunksPerWorker = 8;  // enough that a slow worker does not hold up the others
+
+}  // namespace
+
+CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
+    : model_(model),
+      plan_(model.plan),
+      workspace_(model.workspace),
+      kernels_(model.kernels),
+      shape_(shape) {
+  for (const Op& op : plan_.ops) {
+    if (const auto* o = std::get_if<EmbedOp>(&op)) steps_.push_back(embed(*o));
+    if (const auto* o = std::get_if<ShiftMixOp>(&op)) steps_.push_back(shift_mix(*o));
+    if (const auto* o = std::get_if<LinearOp>(&op)) steps_.push_back(linear(*o));
+    if (const auto* o = std::get_if<Wkv7Op>(&op)) steps_.push_back(wkv7(*o));
+    if (const auto* o = std::get_if<HeadOp>(&op); o && shape_.readout != Readout::None) steps_.push_back(head(*o));
+  }
+  all_steps_ = [this](Worker& worker) {
+    for (const Step& step : steps_) step(worker);
+  };
+  tokens_.reserve(shape_.rows);
+  sequence_of_row_.reserve(shape_.rows);
+  head_rows_.reserve(shape_.rows);
+  sequences_.reserve(shape_.sequences);
+  argmax_.resize(shape_.sequences);
+  candidate_ids_.resize(size_t{shape_.sequences} * shape_.candidates);
+  candidate_logits_.resize(candidate_ids_.size());
+}
+
+// ---- submit ------------------------------------------------------------------------------------------------------------
+
+Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
+  if (sequences.empty() || sequences.size() > shape_.sequences)
+    throw InputError(message("submit: expected 1 to ", shape_.sequences, " sequences, got ", sequences.size()));
+  tokens_.clear();
+  sequences_.clear();
+  sequence_of_row_.clear();
+  head_rows_.clear();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    const auto begin = static_cast<uint32_t>(tokens_.size());
+    if (sequence.tokens.empty()) {
+      if (shape_.readout != Readout::Argmax || ticket_ == 0)
+        throw InputError(message("submit: sequence ", s, " has no tokens and no token before it to go on from"));
+      tokens_.push_back(argmax_[s]);
+    }
+    if (tokens_.size() + sequence.tokens.size() > shape_.rows)
+      throw InputError(message("submit: expected at most ", shape_.rows, " tokens"));
+    for (int32_t token : sequence.tokens) {
+      if (token < 0 || static_cast<uint32_t>(token) >= plan_.n_vocab)
+        throw InputError(message("token id: expected 0 to ", plan_.n_vocab - 1, ", got ", token));
+      tokens_.push_back(token);
+    }
+    const auto end = static_cast<uint32_t>(tokens_.size());
+    sequences_.push_back({begin, end, static_cast<const CpuState*>(sequence.state_in), static_cast<CpuState*>(sequence.state_out)});
+    for (uint32_t row = begin; row < end; ++row) {
+      sequence_of_row_.push_back(static_cast<uint32_t>(s));
+      if (shape_.readout == Readout::AllLogits || row + 1 == end) head_rows_.push_back(row);
+    }
+  }
+
+  bind_head();
+  model_.pool.run(all_steps_);
+
+  for (size_t s = 0; s < sequences.size(); ++s)
+    if (!sequences[s].bias_ids.empty())
+      add_bias({workspace_.logits.data() + s * plan_.n_vocab, plan_.n_vocab}, sequences[s].bias_ids, sequences[s].bias_values);
+  read_out();
+  return ++ticket_;
+}
+
+// The head's buffers grow to what has been asked for: all logits of a chunk are many megabytes.
+void CpuProgram::bind_head() {
+  if (shape_.readout == Readout::None) return;
+  const size_t rows = head_rows_.size();
+  if (normed_.size() < rows * plan_.n_embd) {
+    normed_ = Buffer<float>(rows * plan_.n_embd);
+    normed_blocks_ = Buffer<Int8Block>(rows * int8_blocks(plan_.n_embd));
+  }
+  if (shape_.readout != Readout::Hidden && workspace_.logits.size() < rows * plan_.n_vocab)
+    workspace_.logits = Buffer<float>(rows * plan_.n_vocab);
+  Product& head = head_group_.products.at(0);
+  head.in = normed_.data();
+  head.in_blocks = model_.uses_int8(*head.weight) ? normed_blocks_.data() : nullptr;
+  head.out = workspace_.logits.data();
+}
+
+Result CpuProgram::wait(Ticket ticket) {
+  if (ticket != ticket_) throw InputError(message("wait: expected ticket ", ticket_, ", got ", ticket));
+  return result_;
+}
+
+void CpuProgram::read_out() {
+  result_ = {};
+  const size_t V = plan_.n_vocab, k = shape_.candidates;
+  const auto logits = [&](size_t i) { return std::span<const float>(workspace_.logits.data() + i * V, V); };
+  switch (shape_.readout) {
+    case Readout::None: break;
+    case Readout::LastLogits:
+    case Readout::AllLogits: result_.values = {workspace_.logits.data(), head_rows_.size() * V}; break;
+    case Readout::Hidden: result_.values = {normed_.data(), head_rows_.size() * plan_.n_embd}; break;
+    case Readout::Argmax:
+      for (size_t s = 0; s < sequences_.size(); ++s) argmax_[s] = argmax(logits(s));
+      result_.tokens = {argmax_.data(), sequences_.size()};
+      break;
+    case Readout::Candidates:
+      for (size_t s = 0; s < sequences_.size(); ++s) {
+        const std::span<int32_t> ids(candidate_ids_.data() + s * k, k);
+        const std::span<float> values(candidate_logits_.data() + s * k, k);
+        top_candidates(logits(s), ids, values);
+        result_.candidates.push_back({ids, values, log_sum_exp(logits(s))});
+      }
+      break;
+  }
+}
+
+void CpuProgram::write_slot(SlotId id, std::span<const float> values) {
+  const uint32_t width = plan_.slot(id).width, stride = slot(id).stride;
+  if (values.size() % width != 0 || values.size() / width > workspace_.rows)
+    throw InputError(message("slot ", plan_.slot(id).name, ": expected rows of ", width, " values, got ", values.size()));
+  for (size_t row = 0; row * width < values.size(); ++row)
+    std::copy_n(values.data() + row * width, width, slot(id).values.data() + row * stride);
+}
+
+void CpuProgram::read_slot(SlotId id, std::span<float> values) const {
+  const uint32_t width = plan_.slot(id).width, stride = slot(id).stride;
+  if (values.size() % width != 0 || values.size() / width > workspace_.rows)
+    throw InputError(message("slot ", plan_.slot(id).name, ": expected rows of ", width, " values, got ", values.size()));
+  for (size_t row = 0; row * width < values.size(); ++row)
+    std::copy_n(slot(id).values.data() + row * stride, width, values.data() + row * width);
+}
+
+const float* CpuProgram::state_in(const SequenceRows& sequence, uint32_t layer, uint32_t part) const {
+  if (sequence.state_in) return sequence.state_in->part(layer, part);
+  return workspace_.zero_state.data() + plan_.state_part_offset(part);
+}
+
+// ---- embed, norm, shift and mix ----------------------------------------------------------------------------------------
+
+CpuProgram::Step CpuProgram::embed(const EmbedOp& op) {
+  return [this, op](Worker& worker) {
+    const Tensor& table = plan_.tensor(op.table);
+    const Workspace::SlotBuffer& out = slot(op.out);
+    const auto rows = static_cast<uint32_t>(tokens_.size());
+    worker.for_tasks(rows, [&](uint32_t row) {
+      float* x = out.values.data() + size_t{row} * out.stride;
+      traits(table.type).dequantize(table.data + static_cast<size_t>(tokens_[row]) * table.row_bytes, x, table.ne0);
+      float mean, scale;
+      kernels_.norm_statistics(x, table.ne0, op.epsilon, &mean, &scale);
+      kernels_.normalize(x, table.ne0, mean, scale, weights(op.norm_weight), weights(op.norm_bias), x);
+    });
+  };
+}
+
+CpuProgram::Step CpuProgram::shift_mix(const ShiftMixOp& op) {
+  return [this, op](Worker& worker) {
+    const uint32_t width = plan_.slot(op.x).width;
+    const Workspace::SlotBuffer& x = slot(op.x);
+    float* outs[8];
+    const auto n_out = static_cast<uint32_t>(op.out.size());
+    const auto args = [&](uint32_t row, float mean, float scale) {
+      for (uint32_t z = 0; z < n_out; ++z) outs[z] = slot(op.out[z]).values.data() + size_t{row} * slot(op.out[z]).stride;
+      return MixArgs{.x = x.values.data() + size_t{row} * x.stride,
+                     .previous = nullptr,
+                     .mean = mean,
+                     .scale = scale,
+                     .norm_weight = weights(op.norm_weight),
+                     .norm_bias = weights(op.norm_bias),
+                     .lerp = weights(op.lerp),
+                     .lerp_stride = width,
+                     .begin = 0,
+                     .end = width,
+                     .h = nullptr,
+                     .out = outs,
+                     .n_out = n_out};
+    };
+
+    if (tokens_.size() == 1) {
+      // Column by column, so that workers share the row; a column's state is read before it is written.
+      constexpr uint32_t kColumns = 256;
+      worker.for_tasks((width + kColumns - 1) / kColumns, [&](uint32_t task) {
+        float mean, scale;
+        kernels_.norm_statistics(x.values.data(), width, op.epsilon, &mean, &scale);
+        MixArgs a = args(0, mean, scale);
+        a.begin = task * kColumns;
+        a.end = std::min(width, a.begin + kColumns);
+        a.previous = state_in(sequences_[0], op.layer, op.state_part);
+        a.h = sequences_[0].state_out->part(op.layer, op.state_part);
+        kernels_.mix(a);
+      });
+      return;
+    }
+
+    // First every row's h, then the mixes: a row needs its neighbour's h, and the state may be written in place.
+    const auto rows = static_cast<uint32_t>(tokens_.size());
+    worker.for_tasks(rows, [&](uint32_t row) {
+      const float* values = x.values.data() + size_t{row} * x.stride;
+      float* h = workspace_.h.data() + size_t{row} * width;
+      float mean, scale;
+      kernels_.norm_statistics(values, width, op.epsilon, &mean, &scale);
+      kernels_.normalize(values, width, mean, scale, weights(op.norm_weight), weights(op.norm_bias), h);
+      const uint32_t s = sequence_of_row_[row];
+      if (row == sequences_[s].begin)
+        std::copy_n(state_in(sequences_[s], op.layer, op.state_part), width, workspace_.previous.data() + size_t{s} * width);
+    });
+    worker.for_tasks(rows, [&](uint32_t row) {
+      const uint32_t s = sequence_of_row_[row];
+      const float* h = workspace_.h.data() + size_t{row} * width;
+      const float* previous = row == sequences_[s].begin ? workspace_.previous.data() + size_t{s} * width : h - width;
+      for (uint32_t z = 0; z < n_out; ++z) {
+        float* out = slot(op.out[z]).values.data() + size_t{row} * slot(op.out[z]).stride;
+        const float* lerp = weights(op.lerp) + size_t{z} * width;
+        for (uint32_t i = 0; i < width; ++i) out[i] = h[i] + (previous[i] - h[i]) * lerp[i];
+      }
+      if (row + 1 == sequences_[s].end) std::copy_n(h, width, sequences_[s].state_out->part(op.layer, op.state_part));
+    });
+  };
+}
+
+// ---- matrices ----------------------------------------------------------------------------------------------------------
+
+CpuProgram::Product CpuProgram::product(TensorId weight, SlotId in, SlotId out, Activation activation, bool accumulate) const {
+  const Tensor& tensor = plan_.tensor(weight);
+  return {.weight = &tensor,
+          .in = slot(in).values.data(),
+          .in_stride = slot(in).stride,
+          .in_blocks = model_.uses_int8(tensor) ? slot(in).blocks.data() : nullptr,
+          .out = slot(out).values.data(),
+          .out_stride = slot(out).stride,
+          .activation = activation,
+          .accumulate = accumulate};
+}
+
+CpuProgram::ProductGroup CpuProgram::group(std::vector<Product> products) const {
+  ProductGroup group{.products = std::move(products), .chunks = {}, .tiles = {}};
+  size_t bytes = 0;
+  for (const Product& product : group.products) bytes += product.weight->bytes();
+  const size_t chunk_bytes = bytes / (size_t{model_.pool.size()} * kChunksPerWorker) + 1;
+  for (uint32_t p = 0; p < group.products.size(); ++p) {
+    const Tensor& weight = *group.products[p].weight;
+    const auto wanted = static_cast<uint32_t>(chunk_bytes / weight.row_bytes / 16 * 16);
+    const uint32_t rows = std::clamp(wanted, 16u, kChunkRows);
+    for (uint32_t begin = 0; begin < weight.ne1; begin += rows)
+      group.chunks.push_back({p, begin, std::min(begin + rows, weight.ne1)});
+    for (uint32_t begin = 0; begin < weight.ne1; begin += kTileRows)
+      group.tiles.push_back({p, begin, std::min(begin + kTileRows, weight.ne1)});
+  }
+  return group;
+}
+
+void CpuProgram::quantize_inputs(Worker& worker, const ProductGroup& group, uint32_t rows) const {
+  // Each input once, a task per row and block.
+  struct Input {
+    const Product* product;
+    uint32_t blocks;
+  };
+  Input inputs[16];
+  uint32_t n_inputs = 0, n_tasks = 0;
+  for (const Product& product : group.products) {
+    const auto same = [&](const Input& input) { return input.product->in_blocks == product.in_blocks; };
+    if (!product.in_blocks || std::any_of(inputs, inputs + n_inputs, same)) continue;
+    inputs[n_inputs] = {&product, int8_blocks(product.weight->ne0)};
+    n_tasks += inputs[n_inputs++].blocks * rows;
+  }
+  if (n_tasks == 0) return;
+  worker.for_tasks(n_tasks, [&](uint32_t task) {
+    const Input* input = inputs;
+    for (; task >= input->blocks * rows; ++input) task -= input->blocks * rows;
+    const uint32_t row = task / input->blocks, block = task % input->blocks, begin = block * kInt8BlockValues;
+    const uint32_t count = std::min(kInt8BlockValues, input->product->weight->ne0 - begin);
+    kernels_.quantize(input->product->in + row * input->product->in_stride + begin, count,
+                      const_cast<Int8Block*>(input->product->in_blocks) + size_t{row} * input->blocks + block);
+  });
+}
+
+void CpuProgram::multiply(Worker& worker, const ProductGroup& group, uint32_t rows) const {
+  if (rows < kTileTokens) {
+    worker.for_tasks(static_cast<uint32_t>(group.chunks.size()), [&](uint32_t i) {
+      multiply_chunk(worker, group.products[group.chunks[i].product], group.chunks[i], rows);
+    });
+  } else {
+    worker.for_tasks(static_cast<uint32_t>(group.tiles.size()), [&](uint32_t i) {
+      multiply_tile(worker, group.products[group.tiles[i].product], group.tiles[i], rows);
+    });
+  }
+}
+
+void CpuProgram::multiply_chunk(Worker& worker, const Product& product, const Task& task, uint32_t rows) const {
+  const Tensor& weight = *product.weight;
+  const std::byte* bytes = weight.data + task.begin * weight.row_bytes;
+  float values[kChunkRows];
+  for (uint32_t row = 0; row < rows; ++row) {
+    const uint32_t count = task.end - task.begin;
+    if (product.in_blocks)
+      kernels_.dot_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count,
+                        product.in_blocks + size_t{row} * int8_blocks(weight.ne0), values);
+    else
+      kernels_.dot_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, product.in + row * product.in_stride, values,
+                       workspace_.scratch[worker.index()].decoded.data());
+    finish(product, task.begin, count, row, values);
+  }
+}
+
+void CpuProgram::multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows) const {
+  const Tensor& weight = *product.weight;
+  const std::byte* bytes = weight.data + task.begin * weight.row_bytes;
+  const uint32_t count = task.end - task.begin;
+  const Workspace::Scratch& scratch = workspace_.scratch[worker.index()];
+  std::byte* tile = scratch.tile.data();
+  float* products = scratch.products.data();
+  if (product.in_blocks) {
+    kernels_.pack_tile_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count, tile);
+    kernels_.multiply_tile_int8(weight.type, tile, weight.ne0, product.in_blocks, rows, products, kTileRows);
+  } else {
+    auto* floats = reinterpret_cast<float*>(tile);
+    kernels_.pack_tile_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, floats, scratch.decoded.data());
+    kernels_.multiply_tile_f32(floats, weight.ne0, product.in, product.in_stride, rows, products, kTileRows);
+  }
+  for (uint32_t row = 0; row < rows; ++row) finish(product, task.begin, count, row, products + size_t{row} * kTileRows);
+}
+
+// Activation and residual, into the output.
+void CpuProgram::finish(const Product& product, uint32_t begin, uint32_t count, uint32_t row, const float* values) const {
+  float* out = product.out + row * product.out_stride + begin;
+  if (product.accumulate) {
+    for (uint32_t i = 0; i < count; ++i) out[i] += values[i];
+    return;
+  }
+  std::copy_n(values, count, out);
+  switch (product.activation) {
+    case Activation::None: break;
+    case Activation::Tanh: kernels_.tanh(out, count); break;
+    case Activation::Sigmoid: kernels_.sigmoid(out, count); break;
+    case Activation::ReluSquared: kernels_.relu_squared(out, count); break;
+  }
+}
+
+CpuProgram::Step CpuProgram::linear(const LinearOp& op) {
+  std::vector<Product> products;
+  for (const LinearPart& part : op.parts)
+    products.push_back(product(part.weight, part.in, part.out, part.activation, part.accumulate));
+  return [this, group = group(std::move(products))](Worker& worker) {
+    const auto rows = static_cast<uint32_t>(tokens_.size());
+    quantize_inputs(worker, group, rows);
+    multiply(worker, group, rows);
+  };
+}
+
+// ---- time mix ----------------------------------------------------------------------------------------------------------
+
+CpuProgram::Step CpuProgram::wkv7(const Wkv7Op& op) {
+  const bool first = op.v2 == kNone;
+  const auto lora = [&](TensorId weight, SlotId hidden, Buffer<float>& out) {
+    Product p = product(weight, hidden, hidden, Activation::None, false);
+    p.out = out.data();
+    p.out_stride = plan_.n_embd;
+    return p;
+  };
+  std::vector<Product> loras = {lora(op.w2, op.w_hidden, workspace_.lora[0]), lora(op.a2, op.a_hidden, workspace_.lora[1]),
+                                lora(op.g2, op.g_hidden, workspace_.lora[2])};
+  if (!first) loras.push_back(lora(op.v2, op.v_hidden, workspace_.lora[3]));
+
+  return [this, op, first, group = group(std::move(loras))](Worker& worker) {
+    const auto rows = static_cast<uint32_t>(tokens_.size());
+    quantize_inputs(worker, group, rows);
+    multiply(worker, group, rows);
+
+    const uint32_t N = plan_.head_size, n_head = plan_.n_head;
+    worker.for_tasks(static_cast<uint32_t>(sequences_.size()) * n_head, [&](uint32_t task) {
+      const SequenceRows& sequence = sequences_[task / n_head];
+      const uint32_t head = task % n_head, channel = head * N, stride = slot(op.r).stride;
+      const size_t at = size_t{sequence.begin} * stride + channel;
+      const size_t state = size_t{head} * N * N;
+      const auto values = [&](SlotId id) { return slot(id).values.data() + at; };
+      const auto parameter = [&](TensorId id) { return id == kNone ? nullptr : weights(id) + channel; };
+      kernels_.wkv7({
+          .head_size = N,
+          .tokens = sequence.end - sequence.begin,
+          .stride = stride,
+          .r = values(op.r),
+          .k = values(op.k),
+          .v = values(op.v),
+          .w_lora = workspace_.lora[0].data() + at,
+          .a_lora = workspace_.lora[1].data() + at,
+          .v_lora = first ? nullptr : workspace_.lora[3].data() + at,
+          .g_lora = workspace_.lora[2].data() + at,
+          .w0 = parameter(op.w0),
+          .a0 = parameter(op.a0),
+          .v0 = parameter(op.v0),
+          .k_k = parameter(op.k_k),
+          .k_a = parameter(op.k_a),
+          .r_k = parameter(op.r_k),
+          .norm_weight = parameter(op.norm_weight),
+          .norm_bias = parameter(op.norm_bias),
+          .norm_epsilon = op.norm_epsilon,
+          .v_first = values(op.v_first),
+          .state_in = state_in(sequence, op.layer, op.state_part) + state,
+          .state_out = sequence.state_out->part(op.layer, op.state_part) + state,
+          .y = values(op.out),
+      });
+    });
+  };
+}
+
+// ---- head --------------------------------------------------------------------------------------------------------------
+
+CpuProgram::Step CpuProgram::head(const HeadOp& op) {
+  const Tensor& weight = plan_.tensor(op.weight);
+  head_group_ = group({{.weight = &weight,
+                        .in = nullptr,
+                        .in_stride = plan_.n_embd,
+                        .in_blocks = nullptr,
+                        .out = nullptr,
+                        .out_stride = plan_.n_vocab,
+                        .activation = Activation::None,
+                        .accumulate = false}});
+  return [this, op](Worker& worker) {
+    const uint32_t C = plan_.n_embd;
+    const auto rows = static_cast<uint32_t>(head_rows_.size());
+    worker.for_tasks(rows, [&](uint32_t i) {
+      const Workspace::SlotBuffer& x = slot(op.x);
+      const float* values = x.values.data() + size_t{head_rows_[i]} * x.stride;
+      float mean, scale;
+      kernels_.norm_statistics(values, C, op.epsilon, &mean, &scale);
+      kernels_.normalize(values, C, mean, scale, weights(op.norm_weight), weights(op.norm_bias), normed_.data() + size_t{i} * C);
+    });
+    if (shape_.readout == Readout::Hidden) return;
+    quantize_inputs(worker, head_group_, rows);
+    multiply(worker, head_group_, rows);
+  };
+}
+
+}  // namespace rwkvnative::cpu

@@ -1,0 +1,223 @@
+// The 16-lane vocabulary of kernels_body.h for arm64 with the dot-product instructions: four registers per value.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr const char* kIsaName = "neon-dotprod";
+constexpr int kTokensAtOnce = 2;
+constexpr bool kOffsetSignedTile = false;
+
+struct F32x16 { float32x4_t v[4]; };
+struct I32x16 { int32x4_t v[4]; };
+struct B64 { uint8x16_t v[4]; };
+
+inline F32x16 set1(float x) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vdupq_n_f32(x);
+  return out;
+}
+inline F32x16 zero() { return set1(0); }
+inline F32x16 load(const float* p) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vld1q_f32(p + 4 * i);
+  return out;
+}
+inline F32x16 load_n(const float* p, int n) {
+  float padded[16] = {};
+  std::memcpy(padded, p, static_cast<size_t>(n) * sizeof(float));
+  return load(padded);
+}
+inline void store(float* p, F32x16 a) {
+  for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, a.v[i]);
+}
+inline float half_to_f32(uint16_t bits) {
+  return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))), 0);
+}
+inline F32x16 load_half(const uint16_t* p) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
+  return out;
+}
+inline F32x16 load_bfloat(const uint16_t* p) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
+  return out;
+}
+inline F32x16 add(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vaddq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 sub(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vsubq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 mul(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vmulq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 div(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vdivq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 max(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vmaxq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 min(F32x16 a, F32x16 b) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vminq_f32(a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 fma(F32x16 a, F32x16 b, F32x16 c) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]);
+  return out;
+}
+inline F32x16 abs(F32x16 a) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vabsq_f32(a.v[i]);
+  return out;
+}
+inline F32x16 round(F32x16 a) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vrndnq_f32(a.v[i]);
+  return out;
+}
+// n in -126..127.
+inline F32x16 ldexp(F32x16 a, F32x16 n) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vmulq_f32(a.v[i], vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n.v[i]), vdupq_n_s32(127)), 23)));
+  return out;
+}
+inline float sum(F32x16 a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[1]), vaddq_f32(a.v[2], a.v[3]))); }
+inline float sum_high_half(F32x16 a) { return vaddvq_f32(vaddq_f32(a.v[2], a.v[3])); }
+inline float highest(F32x16 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
+inline F32x16 to_float(I32x16 a) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vcvtq_f32_s32(a.v[i]);
+  return out;
+}
+inline void store_bytes(int8_t* p, F32x16 a) {
+  int16x4_t words[4];
+  for (int i = 0; i < 4; ++i) words[i] = vqmovn_s32(vcvtnq_s32_f32(a.v[i]));
+  vst1q_s8(p, vcombine_s8(vqmovn_s16(vcombine_s16(words[0], words[1])), vqmovn_s16(vcombine_s16(words[2], words[3]))));
+}
+
+template <int c>
+inline F32x16 expand8(F32x16 a) {
+  const float32x4_t first = vdupq_laneq_f32(a.v[2 * c / 4], 2 * c % 4);
+  const float32x4_t second = vdupq_laneq_f32(a.v[(2 * c + 1) / 4], (2 * c + 1) % 4);
+  return {{first, first, second, second}};
+}
+template <int c>
+inline F32x16 expand4(F32x16 a) {
+  return {{vdupq_laneq_f32(a.v[c], 0), vdupq_laneq_f32(a.v[c], 1), vdupq_laneq_f32(a.v[c], 2), vdupq_laneq_f32(a.v[c], 3)}};
+}
+
+inline I32x16 zero_i32() { return {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }
+inline B64 load_bytes(const void* p) {
+  const auto* bytes = static_cast<const uint8_t*>(p);
+  return {{vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
+}
+inline void store_bytes64(void* p, B64 a) {
+  for (int i = 0; i < 4; ++i) vst1q_u8(static_cast<uint8_t*>(p) + 16 * i, a.v[i]);
+}
+inline B64 broadcast4(const int8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  const uint8x16_t all = vreinterpretq_u8_u32(vdupq_n_u32(word));
+  return {{all, all, all, all}};
+}
+inline B64 set1_byte(int8_t x) {
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vreinterpretq_u8_s8(vdupq_n_s8(x));
+  return out;
+}
+inline B64 or_(B64 a, B64 b) {
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vorrq_u8(a.v[i], b.v[i]);
+  return out;
+}
+inline B64 xor_(B64 a, B64 b) {
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = veorq_u8(a.v[i], b.v[i]);
+  return out;
+}
+template <int n>
+inline B64 shift_left(B64 a) {
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vshlq_n_u8(a.v[i], n);
+  return out;
+}
+template <int n>
+inline uint8x16_t shifted(uint8x16_t x, uint8_t mask) {
+  if constexpr (n > 0) x = vshrq_n_u8(x, n);
+  return vandq_u8(x, vdupq_n_u8(mask));
+}
+template <int low, int high>
+inline B64 unpack32(const uint8_t* p, uint8_t mask) {
+  const uint8x16_t a = vld1q_u8(p), b = vld1q_u8(p + 16);
+  return {{shifted<low>(a, mask), shifted<low>(b, mask), shifted<high>(a, mask), shifted<high>(b, mask)}};
+}
+template <int shift>
+inline B64 unpack64(const uint8_t* p, uint8_t mask) {
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = shifted<shift>(vld1q_u8(p + 16 * i), mask);
+  return out;
+}
+inline B64 nibbles_2x16(const uint8_t* a, const uint8_t* b) {
+  const uint8x16_t xa = vld1q_u8(a), xb = vld1q_u8(b);
+  return {{shifted<0>(xa, 15), shifted<4>(xa, 15), shifted<0>(xb, 15), shifted<4>(xb, 15)}};
+}
+inline B64 spread_bits(uint64_t bits, int8_t value) {
+  const uint8x16_t bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201ull));
+  B64 out;
+  for (int i = 0; i < 4; ++i) {
+    const uint8x16_t bytes = vcombine_u8(vdup_n_u8(static_cast<uint8_t>(bits >> (16 * i))),
+                                         vdup_n_u8(static_cast<uint8_t>(bits >> (16 * i + 8))));
+    out.v[i] = vandq_u8(vtstq_u8(bytes, bit), vreinterpretq_u8_s8(vdupq_n_s8(value)));
+  }
+  return out;
+}
+inline B64 lookup16(const int8_t* table, B64 index) {
+  const uint8x16_t t = vreinterpretq_u8_s8(vld1q_s8(table));
+  B64 out;
+  for (int i = 0; i < 4; ++i) out.v[i] = vqtbl1q_u8(t, index.v[i]);
+  return out;
+}
+
+inline I32x16 dot_signed(I32x16 total, B64 w, B64 s) {
+  for (int i = 0; i < 4; ++i)
+    total.v[i] = vdotq_s32(total.v[i], vreinterpretq_s8_u8(w.v[i]), vreinterpretq_s8_u8(s.v[i]));
+  return total;
+}
+// Unsigned codes are at most 63 here.
+inline I32x16 dot_unsigned(I32x16 total, B64 u, B64 s) { return dot_signed(total, u, s); }
+
+inline void transpose4x4(const char* from, int stride, char* to, int to_stride) {
+  uint32x4_t r[4];
+  for (int i = 0; i < 4; ++i) r[i] = vld1q_u32(reinterpret_cast<const uint32_t*>(from + i * stride));
+  const uint32x4x2_t a = vtrnq_u32(r[0], r[1]), b = vtrnq_u32(r[2], r[3]);
+  vst1q_u32(reinterpret_cast<uint32_t*>(to), vcombine_u32(vget_low_u32(a.val[0]), vget_low_u32(b.val[0])));
+  vst1q_u32(reinterpret_cast<uint32_t*>(to + to_stride), vcombine_u32(vget_low_u32(a.val[1]), vget_low_u32(b.val[1])));
+  vst1q_u32(reinterpret_cast<uint32_t*>(to + 2 * to_stride), vcombine_u32(vget_high_u32(a.val[0]), vget_high_u32(b.val[0])));
+  vst1q_u32(reinterpret_cast<uint32_t*>(to + 3 * to_stride), vcombine_u32(vget_high_u32(a.val[1]), vget_high_u32(b.val[1])));
+}
+inline void transpose16x16(const void* from, int stride, void* to) {
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j)
+      transpose4x4(static_cast<const char*>(from) + i * 4 * stride + j * 16, stride,
+                   static_cast<char*>(to) + j * 4 * 64 + i * 16, 64);
+}
+
+}  // namespace

@@ -1,0 +1,317 @@
+// Engine, State and devices.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "backends.h"
+#include "core/architecture.h"
+#include "core/engine.h"
+#include "core/error.h"
+
+namespace py = pybind11;
+using namespace rwkvnative;
+
+namespace {
+
+using Tokens = py::array_t<int32_t, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+std::span<const int32_t> view(const Tokens& tokens) {
+  if (tokens.ndim() != 1) throw InputError(message("tokens: expected one dimension, got ", tokens.ndim()));
+  return {tokens.data(), static_cast<size_t>(tokens.size())};
+}
+
+const char* kind_name(DeviceKind kind) {
+  switch (kind) {
+    case DeviceKind::Cpu: return "cpu";
+    case DeviceKind::DiscreteGpu: return "discrete-gpu";
+    case DeviceKind::IntegratedGpu: return "integrated-gpu";
+    case DeviceKind::Software: return "software";
+  }
+  return "unknown";
+}
+
+py::dict describe(const DeviceInfo& info) {
+  py::dict d;
+  d["device"] = info.id;
+  d["name"] = info.name;
+  d["backend"] = info.backend;
+  d["kind"] = kind_name(info.kind);
+  d["memory_bytes"] = info.memory_bytes;
+  d["features"] = info.features;
+  return d;
+}
+
+Numerics parse_numerics(const std::string& name) {
+  if (name == "auto") return Numerics::Auto;
+  if (name == "f32") return Numerics::F32;
+  if (name == "int8") return Numerics::Int8;
+  throw InputError(message("numerics: expected \"auto\", \"f32\" or \"int8\", got \"", name, "\""));
+}
+
+// A model file's tensors: (name, ggml_type, shape_ne, offset, n_bytes), offsets into `data`.
+using TensorTuple = std::tuple<std::string, uint32_t, std::vector<uint64_t>, uint64_t, uint64_t>;
+
+std::vector<TensorSource> tensor_sources(const std::vector<TensorTuple>& tensors, const py::buffer_info& data) {
+  const auto* bytes = static_cast<const std::byte*>(data.ptr);
+  const auto size = static_cast<uint64_t>(data.size * data.itemsize);
+  std::vector<TensorSource> sources;
+  for (const auto& [name, type, shape, offset, n_bytes] : tensors) {
+    if (offset > size || n_bytes > size - offset)
+      throw InputError(message("tensor ", name, ": expected bytes ", offset, " to ", offset + n_bytes, " in the file, got a file of ",
+                               size, " bytes"));
+    sources.push_back({name, type, shape, bytes + offset, n_bytes});
+  }
+  return sources;
+}
+
+class PyState {
+ public:
+  PyState(std::shared_ptr<Engine> engine, std::unique_ptr<State> state) : engine_(std::move(engine)), state_(std::move(state)) {}
+
+  State& get() { return *state_; }
+  bool belongs_to(const std::shared_ptr<Engine>& engine) const { return engine_ == engine; }
+  PyState copy() const {
+    const py::gil_scoped_release release;
+    return {engine_, state_->clone()};
+  }
+  size_t n_bytes() const { return engine_->plan().state_values() * sizeof(float); }
+
+  // name -> float32 [n_layer, ...]
+  py::dict read() const {
+    const Plan& plan = engine_->plan();
+    std::vector<float> values(plan.state_values());
+    {
+      const py::gil_scoped_release release;
+      state_->read(values);
+    }
+    py::dict parts;
+    for (uint32_t i = 0; i < plan.state_parts.size(); ++i) {
+      const StatePart& part = plan.state_parts[i];
+      py::array_t<float> array(shape_of(part));
+      for (uint32_t layer = 0; layer < plan.n_layer; ++layer)
+        std::memcpy(array.mutable_data() + layer * part.values(), values.data() + offset(layer, i), part.values() * sizeof(float));
+      parts[py::str(part.name)] = array;
+    }
+    return parts;
+  }
+
+  void write(const py::dict& parts) {
+    const Plan& plan = engine_->plan();
+    std::vector<float> values(plan.state_values());
+    for (const auto& [key, array] : parts) {
+      const auto name = key.cast<std::string>();
+      const auto same = [&](const StatePart& part) { return part.name == name; };
+      if (std::none_of(plan.state_parts.begin(), plan.state_parts.end(), same))
+        throw InputError(message("state: this model has no part ", name));
+    }
+    for (uint32_t i = 0; i < plan.state_parts.size(); ++i) {
+      const StatePart& part = plan.state_parts[i];
+      if (!parts.contains(part.name)) throw InputError(message("state: ", part.name, " is missing"));
+      const auto array = Floats::ensure(parts[py::str(part.name)]);
+      if (!array) {
+        PyErr_Clear();
+        throw InputError(message("state: ", part.name, " is not an array of numbers"));
+      }
+      const std::vector<py::ssize_t> expected = shape_of(part);
+      if (!std::equal(expected.begin(), expected.end(), array.shape(), array.shape() + array.ndim()))
+        throw InputError(message("state: ", part.name, ": expected shape ", text(expected), ", got ",
+                                 text({array.shape(), array.shape() + array.ndim()})));
+      for (uint32_t layer = 0; layer < plan.n_layer; ++layer)
+        std::memcpy(values.data() + offset(layer, i), array.data() + layer * part.values(), part.values() * sizeof(float));
+    }
+    const py::gil_scoped_release release;
+    state_->write(values);
+  }
+
+ private:
+  std::vector<py::ssize_t> shape_of(const StatePart& part) const {
+    std::vector<py::ssize_t> shape{static_cast<py::ssize_t>(engine_->plan().n_layer)};
+    shape.insert(shape.end(), part.shape.begin(), part.shape.end());
+    return shape;
+  }
+  static std::string text(const std::vector<py::ssize_t>& shape) {
+    std::string out = "(";
+    for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+    return out + ")";
+  }
+  size_t offset(uint32_t layer, uint32_t part) const {
+    return layer * engine_->plan().state_values_per_layer() + engine_->plan().state_part_offset(part);
+  }
+  std::shared_ptr<Engine> engine_;
+  std::unique_ptr<State> state_;
+};
+
+class PyEngine {
+ public:
+  PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
+           const py::buffer& data, const std::string& device, uint32_t n_threads, const std::string& numerics,
+           const std::function<void(uint64_t, uint64_t)>& progress)
+      : data_(data.request()) {
+    Plan plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)));
+    LoadOptions options{.numerics = parse_numerics(numerics), .progress = nullptr};
+    if (progress)
+      options.progress = [&](uint64_t done, uint64_t total) {
+        const py::gil_scoped_acquire acquire;
+        progress(done, total);
+      };
+    const py::gil_scoped_release release;
+    engine_ = std::make_shared<Engine>(std::move(plan), open_backend(device, n_threads), options);
+    engine_->interrupted = [] {
+      const py::gil_scoped_acquire acquire;
+      return PyErr_CheckSignals() != 0;  // the signal's exception stays set
+    };
+  }
+
+  py::dict info() const {
+    const Plan& plan = engine_->plan();
+    const DeviceInfo& device = engine_->device();
+    py::dict d;
+    d["device"] = device.id;
+    d["device_name"] = device.name;
+    d["backend"] = device.backend;
+    d["kind"] = kind_name(device.kind);
+    d["features"] = device.features;
+    d["n_threads"] = device.n_threads;
+    d["architecture"] = plan.architecture;
+    d["n_layer"] = plan.n_layer;
+    d["n_embd"] = plan.n_embd;
+    d["n_head"] = plan.n_head;
+    d["head_size"] = plan.head_size;
+    d["n_vocab"] = plan.n_vocab;
+    d["context_length"] = plan.context_length;
+    d["weight_bytes"] = plan.weight_bytes();
+    d["device_bytes"] = engine_->device_bytes();
+    d["state_bytes"] = plan.state_values() * sizeof(float);
+    d["prefill_rows"] = engine_->prefill_rows();
+    return d;
+  }
+
+  PyState new_state() const { return {engine_, engine_->create_state()}; }
+
+  py::object forward(const Tokens& tokens, PyState* state_in, PyState& state_out, const std::string& rows) {
+    check(state_in, state_out);
+    const std::span<const int32_t> ids = view(tokens);
+    const auto V = static_cast<py::ssize_t>(engine_->plan().n_vocab);
+    py::object result = py::none();
+    std::span<float> out;
+    if (rows == "last" || rows == "all") {
+      auto logits = rows == "last" ? py::array_t<float>(V) : py::array_t<float>({static_cast<py::ssize_t>(ids.size()), V});
+      out = {logits.mutable_data(), static_cast<size_t>(logits.size())};
+      result = logits;
+    } else if (rows != "none") {
+      throw InputError(message("rows: expected \"last\", \"all\" or \"none\", got \"", rows, "\""));
+    }
+    run([&] { engine_->forward(ids, in(state_in), state_out.get(), out); });
+    return result;
+  }
+
+  py::array_t<float> hidden(const Tokens& tokens, PyState* state_in, PyState& state_out) {
+    check(state_in, state_out);
+    const std::span<const int32_t> ids = view(tokens);
+    py::array_t<float> out(static_cast<py::ssize_t>(engine_->plan().n_embd));
+    const std::span<float> values(out.mutable_data(), static_cast<size_t>(out.size()));
+    run([&] { engine_->hidden(ids, in(state_in), state_out.get(), values); });
+    return out;
+  }
+
+  py::tuple candidates(const Tokens& tokens, PyState* state_in, PyState& state_out, uint32_t k, const Tokens& bias_ids,
+                       const Floats& bias_values) {
+    check(state_in, state_out);
+    const std::span<const int32_t> ids_in = view(tokens), bias = view(bias_ids);
+    const std::span<const float> biases(bias_values.data(), static_cast<size_t>(bias_values.size()));
+    if (k > engine_->plan().n_vocab)
+      throw InputError(message("k: expected 1 to ", engine_->plan().n_vocab, ", got ", k));
+    py::array_t<int32_t> ids(static_cast<py::ssize_t>(k));
+    py::array_t<float> logits(static_cast<py::ssize_t>(k));
+    const std::span<int32_t> ids_out(ids.mutable_data(), k);
+    const std::span<float> logits_out(logits.mutable_data(), k);
+    float log_sum_exp = 0;
+    run([&] {
+      log_sum_exp = engine_->candidates(ids_in, in(state_in), state_out.get(), bias, biases, ids_out, logits_out);
+    });
+    return py::make_tuple(ids, logits, log_sum_exp);
+  }
+
+  std::vector<int32_t> greedy(int32_t token, PyState& state, size_t n, const Tokens& stop_ids, const py::object& callback) {
+    check(nullptr, state);
+    const std::span<const int32_t> stops = view(stop_ids);
+    std::vector<int32_t> tokens;
+    const bool calls = !callback.is_none();
+    run([&] {
+      engine_->greedy(token, state.get(), n, [&](int32_t next) {
+        tokens.push_back(next);
+        if (std::find(stops.begin(), stops.end(), next) != stops.end()) return false;
+        if (!calls) return tokens.size() % 64 != 0 || !engine_->interrupted();
+        const py::gil_scoped_acquire acquire;
+        return callback(next).cast<bool>();
+      });
+    });
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return tokens;
+  }
+
+ private:
+  static const State* in(PyState* state) { return state ? &state->get() : nullptr; }
+
+  void check(PyState* state_in, PyState& state_out) const {
+    if ((state_in && !state_in->belongs_to(engine_)) || !state_out.belongs_to(engine_))
+      throw InputError("state: it belongs to another model");
+  }
+
+  template <class Function>
+  void run(Function&& function) {
+    try {
+      const py::gil_scoped_release release;
+      function();
+    } catch (const Engine::Interrupted&) {
+      throw py::error_already_set();
+    }
+  }
+
+  py::buffer_info data_;  // keeps the file's bytes where they are
+  std::shared_ptr<Engine> engine_;
+};
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+  m.def(
+      "devices",
+      [] {
+        py::list devices;
+        for (const DeviceInfo& info : list_devices()) devices.append(describe(info));
+        return devices;
+      },
+      "Every device that a model can be loaded on, as dicts: device, name, backend, kind, memory_bytes, features.");
+  m.def("architectures", &architectures, "The architectures that Engine takes.");
+
+  py::class_<PyState>(m, "State", "The recurrent state of one sequence, on the device.")
+      .def("copy", &PyState::copy)
+      .def("read", &PyState::read, "name -> float32 [n_layer, ...]")
+      .def("write", &PyState::write, py::arg("parts"), "Takes what read() gives.")
+      .def_property_readonly("nbytes", &PyState::n_bytes);
+
+  py::class_<PyEngine>(m, "Engine", "A model on a device.")
+      .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&, const py::buffer&,
+                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&>(),
+           py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "auto",
+           py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr)
+      .def_property_readonly("info", &PyEngine::info)
+      .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
+      .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
+           py::arg("rows") = "last", "float32 logits: [V] (rows=\"last\"), [T, V] (\"all\") or None (\"none\").")
+      .def("hidden", &PyEngine::hidden, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
+           "float32 [C]: the normalized hidden state after the last token.")
+      .def("candidates", &PyEngine::candidates, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
+           py::arg("k"), py::arg("bias_ids"), py::arg("bias_values"),
+           "(ids int32 [k], logits float32 [k], log of the sum of exp over the vocabulary), best first, bias added.")
+      .def("greedy", &PyEngine::greedy, py::arg("token"), py::arg("state"), py::arg("n"), py::arg("stop_ids"),
+           py::arg("callback") = py::none(),
+           "Feeds `token` and then each best next token, n times at most; ends after one of stop_ids or when callback(token) "
+           "is false. The state has then seen all but the last of the returned tokens.");
+}
