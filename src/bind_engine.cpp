@@ -11,6 +11,7 @@
 #include "core/architecture.h"
 #include "core/engine.h"
 #include "core/error.h"
+#include "cpu/cpu.h"
 
 namespace py = pybind11;
 using namespace rwkvnative;
@@ -288,6 +289,7 @@ void bind_engine(py::module_& m) {
         return devices;
       },
       "Every device that a model can be loaded on, as dicts: device, name, backend, kind, memory_bytes, features.");
+  m.def("cpu_kernels", &cpu_kernels, "The kernel sets that this processor runs, fastest first; device=\"cpu:NAME\" picks one.");
   m.def("architectures", &architectures, "The architectures that Engine takes.");
 
   py::class_<PyState>(m, "State", "The recurrent state of one sequence, on the device.")

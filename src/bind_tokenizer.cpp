@@ -83,7 +83,7 @@ void bind_tokenizer(py::module_& m) {
       .def("encode", &encode, py::arg("data"),
            "The ids of bytes as int32 [n_tokens]. Releases the GIL. Raises InputError where no token matches.")
       .def_property_readonly("n_nodes", &WorldTrie::n_nodes, "Nodes of the trie, nine bytes each.");
-  m.def("unescape_world_tokens", &unescape_world_tokens, py::arg("tokens"),
+  m.def("unescape_world_tokens", &unescape_world_tokens, py::arg("spellings"),
         "list[bytes] of the tokens that a World GGUF spells as list[str] (repr(bytes) without the quotes).\n"
         "Raises InputError naming the token that is not a valid spelling.");
 }
