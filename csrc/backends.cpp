@@ -18,8 +18,8 @@ std::vector<DeviceInfo> list_devices() {
 }
 
 std::unique_ptr<Backend> open_backend(const std::string& device, uint32_t n_threads) {
-  if (device == "cpu" || device == "auto") return open_cpu(n_threads, false);
-  if (device == "cpu:reference") return open_cpu(n_threads, true);
+  if (device == "auto") return open_cpu("cpu", n_threads);
+  if (device == "cpu" || device.starts_with("cpu:")) return open_cpu(device, n_threads);
 #ifdef RWKVNATIVE_WEBGPU
   if (device.starts_with("webgpu")) return open_webgpu(device);
 #endif

@@ -36,9 +36,9 @@ RWKVNATIVE_CONSTANT int kSmallBlockValues = 32;
 RWKVNATIVE_CONSTANT int kSuperBlockValues = 256;
 
 // ---- blocks of 32
-// ------------------------------------------------------------------------------------------------------ 4-bit codes:
-// value i in 0..15 is the low nibble of qs[i], value i + 16 its high nibble. 5-bit codes: the fifth bit of value i is
-// bit i of the little-endian 32-bit word qh.
+//
+// 4-bit codes: value i in 0..15 is the low nibble of qs[i], value i + 16 its high nibble.
+// 5-bit codes: the fifth bit of value i is bit i of the little-endian 32-bit word qh.
 
 /// y = d * (q - 8), q in 0..15.
 struct block_q4_0 {
@@ -87,7 +87,6 @@ struct block_iq4_nl {
 static_assert(sizeof(block_iq4_nl) == 18, "GGUF: IQ4_NL is 18 bytes");
 
 // ---- super-blocks of 256
-// -----------------------------------------------------------------------------------------------
 
 /// y = d * s * q - dmin * m; q in 0..3; per 16 values: s = scales & 15, m = scales >> 4.
 /// Code of value 128 n + 32 j + l (n < 2, j < 4, l < 32): bits 2j..2j+1 of qs[32 n + l].

@@ -102,7 +102,6 @@ struct Iq4Levels {
 };
 
 // ---- symmetric: x ~ scale * level
-// --------------------------------------------------------------------------------------
 
 /// sum w x l and sum w l^2 with l the level nearest to x * inverse.
 struct Moments {
@@ -168,7 +167,6 @@ float fit_scale(const float* x, const float* w) {
 }
 
 // ---- affine: x ~ scale * q - min, q in 0..QMax
-// ------------------------------------------------------------------------
 
 struct ScaleMin {
   float scale = 0.0f, min = 0.0f;
@@ -265,11 +263,13 @@ ScaleMin fit_scale_min(const float* x, const float* w) {
 }
 
 // ---- rows
-// --------------------------------------------------------------------------------------------------------------
 
-/// `value` rounded to binary16, but never to zero unless it is zero: a scale of zero would lose the whole block.
+/// `value` rounded to the nearest finite binary16: a least-squares solution may lie a little beyond the range.
+inline half_bits finite_half(float value) { return float_to_half(std::clamp(value, -65504.0f, 65504.0f)); }
+
+/// The same, but never zero unless `value` is: a scale of zero would lose the whole block.
 inline half_bits nonzero_half(float value) {
-  const half_bits bits = float_to_half(value);
+  const half_bits bits = finite_half(value);
   return (bits & 0x7fffu) == 0 && value != 0.0f ? static_cast<half_bits>(bits | 1u) : bits;
 }
 

@@ -48,11 +48,11 @@ HalfScaleMin quantize_affine(const float* x, const float* w, std::uint8_t* codes
   const half_bits d = nonzero_half(fitted.scale);
   const float scale = half_to_float(d);
   // The rounded scale moves the best minimum: take the least-squares one for the codes of the rounded pair.
-  half_bits best = float_to_half(-fitted.min);
+  half_bits best = finite_half(-fitted.min);
   AffineError error = affine_error_at<Grid::kQMax, 32>(x, w, {scale, -half_to_float(best)});
   float weight = 0.0f;
   for (int i = 0; i < 32; ++i) weight += w[i];
-  const half_bits moved = float_to_half(-error.min_weight / weight);
+  const half_bits moved = finite_half(-error.min_weight / weight);
   if (affine_error_at<Grid::kQMax, 32>(x, w, {scale, -half_to_float(moved)}).squared < error.squared) best = moved;
 
   const float m = half_to_float(best);

@@ -1,10 +1,6 @@
 #include "cpu/isa.h"
 
-#include <cstdlib>
-#include <string>
 #include <vector>
-
-#include "core/error.h"
 
 #if RWKVNATIVE_X86
 #if defined(_MSC_VER)
@@ -94,17 +90,6 @@ std::span<const Kernels* const> runnable_kernels() {
     return found;
   }();
   return all;
-}
-
-const Kernels& best_kernels() {
-  const char* wanted = std::getenv("RWKVNATIVE_CPU_ISA");
-  if (!wanted || !*wanted) return *runnable_kernels().front();
-  std::string names;
-  for (const Kernels* kernels : runnable_kernels()) {
-    if (std::string(kernels->name) == wanted) return *kernels;
-    names += std::string(names.empty() ? "" : ", ") + kernels->name;
-  }
-  throw InputError(message("RWKVNATIVE_CPU_ISA: expected one of ", names, ", got ", wanted));
 }
 
 }  // namespace rwkvnative::cpu

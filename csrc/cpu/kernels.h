@@ -87,8 +87,6 @@ struct Kernels {
   void (*wkv7)(const Wkv7Args& args);
 };
 
-// The fastest table this processor runs; the environment variable RWKVNATIVE_CPU_ISA names another of all_kernels().
-const Kernels& best_kernels();
 // The plain one: every op as its formula, in scalar code.
 const Kernels& reference_kernels();
 

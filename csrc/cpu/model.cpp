@@ -115,10 +115,10 @@ namespace {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(uint32_t n_threads, bool reference)
-      : kernels_(reference ? reference_kernels() : best_kernels()),
+  CpuBackend(const std::string& device, const Kernels& kernels, uint32_t n_threads)
+      : kernels_(kernels),
         pool_(n_threads != 0 ? n_threads : available_processors()),
-        info_{.id = reference ? "cpu:reference" : "cpu",
+        info_{.id = device,
               .name = message(pool_.size(), pool_.size() == 1 ? " thread" : " threads", ", ", kernels_.name),
               .backend = "cpu",
               .kind = DeviceKind::Cpu,
@@ -141,13 +141,25 @@ class CpuBackend final : public Backend {
 }  // namespace
 }  // namespace cpu
 
-std::vector<DeviceInfo> cpu_devices() { return {cpu::CpuBackend(1, false).info()}; }
+std::vector<std::string> cpu_kernels() {
+  std::vector<std::string> names;
+  for (const cpu::Kernels* kernels : cpu::runnable_kernels()) names.emplace_back(kernels->name);
+  return names;
+}
 
-std::unique_ptr<Backend> open_cpu(uint32_t n_threads, bool reference) {
+std::vector<DeviceInfo> cpu_devices() { return {open_cpu("cpu", 0)->info()}; }
+
+std::unique_ptr<Backend> open_cpu(const std::string& device, uint32_t n_threads) {
   constexpr uint32_t kMostThreads = 1024;
   if (n_threads > kMostThreads)
     throw InputError(message("n_threads: expected at most ", kMostThreads, ", got ", n_threads));
-  return std::make_unique<cpu::CpuBackend>(n_threads, reference);
+  std::string known;
+  for (const cpu::Kernels* kernels : cpu::runnable_kernels()) {
+    const std::string id = std::string("cpu:") + kernels->name;
+    if (device == "cpu" || device == id) return std::make_unique<cpu::CpuBackend>(device, *kernels, n_threads);
+    known += ", " + id;
+  }
+  throw InputError(message("device: this processor runs cpu", known, "; got ", device));
 }
 
 }  // namespace rwkvnative

@@ -1,0 +1,26 @@
+# The CPU kernels are one source compiled once per instruction set; csrc/cpu/isa.cpp picks one at run time.
+# rwkvnative_cpu_kernel_flags(TARGET FOLDER): gives each FOLDER/kernels_*.cpp of TARGET its compiler flags.
+function(rwkvnative_cpu_kernel_flags target folder)
+  string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR};${CMAKE_OSX_ARCHITECTURES}" processor)
+  if(processor MATCHES "x86_64|amd64")
+    if(MSVC)
+      set(avx2 /arch:AVX2)
+      set(avxvnni ${avx2})
+      set(avx512 /arch:AVX512)
+    else()
+      set(avx2 -mavx2 -mfma -mf16c)
+      set(avxvnni ${avx2} -mavxvnni)
+      set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+      if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        # GCC's own intrinsics headers start from undefined registers on purpose and warn about it.
+        list(APPEND avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+      endif()
+    endif()
+    foreach(isa avx2 avxvnni avx512)
+      set_source_files_properties(${folder}/kernels_${isa}.cpp TARGET_DIRECTORY ${target} PROPERTIES COMPILE_OPTIONS "${${isa}}")
+    endforeach()
+  elseif(processor MATCHES "aarch64|arm64" AND NOT MSVC)
+    set_source_files_properties(${folder}/kernels_neon.cpp TARGET_DIRECTORY ${target} PROPERTIES
+      COMPILE_OPTIONS "-march=armv8.2-a+dotprod")
+  endif()
+endfunction()

@@ -1,0 +1,56 @@
+"""Builds and runs tests/native: the CPU kernels of every instruction set against the reference kernels.
+
+Natively for this processor's sets; for arm64 with Debian's cross compiler under qemu, which .ci/run installs. Elsewhere a
+missing cross compiler skips (an arm64 machine runs its own kernels natively); in CI on x86-64 it is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent / "native"
+CROSS_COMPILER = "aarch64-linux-gnu-g++"
+EMULATOR = "qemu-aarch64"
+
+
+def build(folder: Path, *options: str) -> Path:
+    """Configures and builds tests/native in `folder`; returns the test program."""
+    for command in (["cmake", "-S", str(SOURCE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options],
+                    ["cmake", "--build", str(folder), "--config", "Release", "-j2"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    name = "cpu_kernels_test"
+    return next(p for p in (folder / name, folder / f"{name}.exe", folder / "Release" / f"{name}.exe") if p.exists())
+
+
+def check(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"^(\d+) checks passed$", done.stdout, re.M).group(1)) > 2000
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_cpu_kernels(tmp_path):
+    from rwkvnative import _core
+
+    output = check([str(build(tmp_path))])
+    assert output.splitlines()[:-1] == _core.cpu_kernels()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or os.name == "nt", reason="emulated on x86-64 Linux only")
+def test_arm64_kernels(tmp_path):
+    if not (shutil.which(CROSS_COMPILER) and shutil.which(EMULATOR) and shutil.which("cmake")):
+        if os.environ.get("CI"):
+            pytest.fail(f"{CROSS_COMPILER}, {EMULATOR} and cmake are needed")
+        pytest.skip(f"{CROSS_COMPILER}, {EMULATOR} or cmake is not installed")
+    program = build(tmp_path, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+                    f"-DCMAKE_CXX_COMPILER={CROSS_COMPILER}", "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    assert "neon-dotprod" in check([EMULATOR, str(program)])
