@@ -40,6 +40,7 @@ class State {
  public:
   virtual ~State() = default;
   virtual std::unique_ptr<State> clone() const = 0;
+  virtual void assign(const State& other) = 0;  // other is of the same model
   virtual void read(std::span<float> out) const = 0;
   virtual void write(std::span<const float> in) = 0;
 };

@@ -114,7 +114,7 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
   Program& step = program({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0});
 
   // The device feeds itself; tickets are kept in flight. When the caller ends the run early, tokens past the end are
-  // already under way: the state from before them is brought back.
+  // already under way: each step writes a state of its own, and the one that the caller has seen is taken.
   const size_t ahead = std::max(1u, step.max_in_flight());
   if (ahead == 1) {
     Sequence sequence{.tokens = {&token, 1}, .state_in = &state, .state_out = &state};
@@ -126,17 +126,20 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
     return;
   }
 
-  std::vector<std::unique_ptr<State>> ring;
-  for (size_t i = 0; i < ahead + 1; ++i) ring.push_back(state.clone());
+  while (ring_.size() < ahead) ring_.push_back(model_->create_state());
   std::deque<Ticket> flying;
   size_t submitted = 0, seen = 0;
-  const auto slot = [&](size_t i) { return ring[i % ring.size()].get(); };
+  const auto after = [&](size_t steps) { return steps == 0 ? &state : ring_[(steps - 1) % ring_.size()].get(); };
+  const auto drain = [&] {
+    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+    if (seen != 0) state.assign(*after(seen));
+  };
   try {
     for (bool going = true; going && seen < n;) {
       while (submitted < n && flying.size() < ahead) {
         const Sequence sequence{.tokens = submitted == 0 ? std::span<const int32_t>(&token, 1) : std::span<const int32_t>(),
-                                .state_in = slot(submitted),
-                                .state_out = slot(submitted + 1)};
+                                .state_in = after(submitted),
+                                .state_out = after(submitted + 1)};
         flying.push_back(step.submit({&sequence, 1}));
         ++submitted;
       }
@@ -146,13 +149,10 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
       going = on_token(next);
     }
   } catch (...) {
-    for (Ticket ticket : flying) step.wait(ticket);
+    drain();
     throw;
   }
-  for (Ticket ticket : flying) step.wait(ticket);
-  std::vector<float> values(plan_.state_values());
-  slot(seen)->read(values);
-  state.write(values);
+  drain();
 }
 
 }  // namespace rwkvnative

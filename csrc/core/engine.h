@@ -60,6 +60,7 @@ class Engine {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<LoadedModel> model_;
   std::map<Shape, std::unique_ptr<Program>> programs_;
+  std::vector<std::unique_ptr<State>> ring_;  // of greedy()
   std::mutex mutex_;
 };
 

@@ -121,7 +121,7 @@ AffineFit<Format> fit_super_block(const float* x, const float* w) {
   AffineFit<Format> best;
   for (int start = 0; start < Format::kStarts; ++start) {
     const auto largest = static_cast<float>(Format::kScaleMax - start);
-    SuperScales super{nonzero_half(scale / largest), nonzero_half(min / largest)};
+    SuperScales super{half_at_least(scale / largest), half_at_least(min / largest)};
     for (int round = 0; round < kRounds; ++round) {
       const AffineFit<Format> fit = fit_integers<Format>(x, w, wanted, super);
       if (fit.error >= best.error) break;

@@ -273,6 +273,24 @@ inline half_bits nonzero_half(float value) {
   return (bits & 0x7fffu) == 0 && value != 0.0f ? static_cast<half_bits>(bits | 1u) : bits;
 }
 
+/// The same, rounded away from zero: with a super-scale that was rounded down the largest group scale would not be
+/// reached. It matters for small weights, whose super-scales are a few units of binary16's fixed spacing below 2^-14.
+inline half_bits half_at_least(float value) {
+  const half_bits bits = nonzero_half(value);
+  const bool is_short = std::fabs(half_to_float(bits)) < std::fabs(value) && (bits & 0x7fffu) < 0x7bffu;
+  return is_short ? static_cast<half_bits>(bits + 1) : bits;
+}
+
+/// Calls consider(h) for the binary16 nearest to `value` and its two neighbours of the same sign.
+template <class Consider>
+void for_each_near_half(float value, Consider consider) {
+  const half_bits nearest = nonzero_half(value);
+  for (const int step : {0, -1, 1}) {
+    const int magnitude = (nearest & 0x7fff) + step;
+    if (magnitude >= 0 && magnitude < 0x7c00) consider(static_cast<half_bits>((nearest & 0x8000) | magnitude));
+  }
+}
+
 /// Calls quantize(block, x, w) for every block of a row. w is the block's importance scaled to a largest weight of 1,
 /// with a floor that keeps columns of no importance from being forgotten; all ones for null.
 template <class Block, int N, class Quantize>

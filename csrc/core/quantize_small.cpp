@@ -1,6 +1,7 @@
 // Quantizers of the plain types and of the blocks of 32: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL.
 
 #include <cstring>
+#include <limits>
 
 #include "core/quantize.h"
 #include "core/quantize_search.h"
@@ -22,15 +23,12 @@ using Grid5 = AffineGrid<31, 29, 33, 17, 3>;
 template <class Levels>
 half_bits quantize_symmetric(const float* x, const float* w, std::uint8_t* codes) {
   const float fitted = fit_scale<Levels, 32>(x, w);
-  const half_bits nearest = nonzero_half(fitted);
-  half_bits best = nearest;
-  float best_error = error_at<Levels, 32>(x, w, half_to_float(nearest));
-  for (const int step : {-1, 1}) {
-    const auto neighbour = static_cast<half_bits>(nearest + step);
-    if (((neighbour ^ nearest) & 0x8000u) != 0 || (neighbour & 0x7fffu) >= 0x7c00u) continue;
-    const float error = error_at<Levels, 32>(x, w, half_to_float(neighbour));
-    if (error < best_error) best = neighbour, best_error = error;
-  }
+  half_bits best = 0;
+  float best_error = std::numeric_limits<float>::infinity();
+  for_each_near_half(fitted, [&](half_bits candidate) {
+    const float error = error_at<Levels, 32>(x, w, half_to_float(candidate));
+    if (error < best_error) best = candidate, best_error = error;
+  });
   const float scale = half_to_float(best);
   const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(Levels::code(x[i] * inverse));
@@ -45,20 +43,25 @@ struct HalfScaleMin {
 template <class Grid>
 HalfScaleMin quantize_affine(const float* x, const float* w, std::uint8_t* codes) {
   const ScaleMin fitted = fit_scale_min<Grid, 32, MinSign::Any>(x, w);
-  const half_bits d = nonzero_half(fitted.scale);
-  const float scale = half_to_float(d);
-  // The rounded scale moves the best minimum: take the least-squares one for the codes of the rounded pair.
-  half_bits best = finite_half(-fitted.min);
-  AffineError error = affine_error_at<Grid::kQMax, 32>(x, w, {scale, -half_to_float(best)});
   float weight = 0.0f;
   for (int i = 0; i < 32; ++i) weight += w[i];
-  const half_bits moved = finite_half(-error.min_weight / weight);
-  if (affine_error_at<Grid::kQMax, 32>(x, w, {scale, -half_to_float(moved)}).squared < error.squared) best = moved;
 
-  const float m = half_to_float(best);
+  HalfScaleMin best{};
+  float best_error = std::numeric_limits<float>::infinity();
+  for_each_near_half(fitted.scale, [&](half_bits d) {
+    // Rounding the scale moves the best minimum: also try the least-squares one for the codes of the rounded pair.
+    half_bits m = finite_half(-fitted.min);
+    for (int step = 0; step < 2; ++step) {
+      const AffineError error = affine_error_at<Grid::kQMax, 32>(x, w, {half_to_float(d), -half_to_float(m)});
+      if (error.squared < best_error) best = {d, m}, best_error = error.squared;
+      m = finite_half(-error.min_weight / weight);
+    }
+  });
+
+  const float scale = half_to_float(best.d), m = half_to_float(best.m);
   const float inverse = scale == 0.0f ? 0.0f : 1.0f / scale;
   for (int i = 0; i < 32; ++i) codes[i] = static_cast<std::uint8_t>(round_within((x[i] - m) * inverse, 0, Grid::kQMax));
-  return {d, best};
+  return best;
 }
 
 /// The fifth bits of 32 codes, as a little-endian 32-bit word.

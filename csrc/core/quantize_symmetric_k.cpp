@@ -84,7 +84,7 @@ SymmetricFit<Format> fit_super_block(const float* x, const float* w) {
 
   SymmetricFit<Format> best;
   for (int start = 0; start < Format::kStarts; ++start) {
-    half_bits d = nonzero_half(peak / static_cast<float>(Format::kScaleLow + start));
+    half_bits d = half_at_least(peak / static_cast<float>(Format::kScaleLow + start));
     for (int round = 0; round < kRounds; ++round) {
       const SymmetricFit<Format> fit = fit_integer_scales<Format>(x, w, wanted, d);
       if (fit.error >= best.error) break;

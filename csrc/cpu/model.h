@@ -33,6 +33,7 @@ class CpuState final : public State {
  public:
   explicit CpuState(const Plan& plan);
   std::unique_ptr<State> clone() const override;
+  void assign(const State& other) override { values_ = static_cast<const CpuState&>(other).values_; }
   void read(std::span<float> out) const override;
   void write(std::span<const float> in) override;
 

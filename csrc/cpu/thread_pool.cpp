@@ -20,8 +20,9 @@ void pause() {
 #endif
 }
 
-// Barriers are microseconds apart; a machine with more runnable threads than processors must not wait for a time slice.
-constexpr uint32_t kSpinsBeforeYield = 4000;
+// Barriers are microseconds apart. Where more threads want to run than there are processors, the one that is waited for may
+// be waiting for this processor: spin for some ten microseconds, then let others in.
+constexpr uint32_t kSpinsBeforeYield = 500;
 // Between two tokens a caller samples and prints: stay awake for about a tenth of a millisecond.
 constexpr uint32_t kSpinsBeforeSleep = 4000;
 

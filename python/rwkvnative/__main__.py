@@ -1,0 +1,5 @@
+"""``python -m rwkvnative``: the command line."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,122 @@
+"""The compiled extension. Private: the package's own modules are the interface."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypedDict, overload
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer
+
+class DTypeInfo(TypedDict):
+    name: str
+    ggml_type: int
+    block_values: int
+    block_bytes: int
+
+class DeviceInfo(TypedDict):
+    device: str
+    name: str
+    kind: str
+    backend: str
+    memory_bytes: int
+    features: list[str]
+
+class EngineInfo(TypedDict):
+    device: str
+    device_name: str
+    backend: str
+    kind: str
+    features: list[str]
+    n_threads: int
+    architecture: str
+    n_layer: int
+    n_embd: int
+    n_head: int
+    head_size: int
+    n_vocab: int
+    context_length: int
+    weight_bytes: int
+    device_bytes: int
+    state_bytes: int
+    prefill_rows: int
+
+def dtypes() -> list[DTypeInfo]: ...
+def devices() -> list[DeviceInfo]: ...
+def architectures() -> list[str]: ...
+def cpu_kernels() -> list[str]:
+    """The kernel sets that this processor runs, fastest first; device "cpu:NAME" picks one."""
+def quantize(
+    values: npt.NDArray[np.float32],
+    ggml_type: int,
+    importance: npt.NDArray[np.float32] | None = None,
+    n_threads: int = 0,
+    first_row: int = 0,
+) -> bytes:
+    """float32 [rows, n] to blocks, row after row. importance: float32 [n], weights of the squared error per column."""
+
+def dequantize(blocks: Buffer, ggml_type: int, n_values: int) -> npt.NDArray[np.float32]: ...
+def unescape_world_tokens(tokens: list[str]) -> list[bytes]: ...
+
+class WorldTrie:
+    def __init__(self, tokens: list[bytes], ids: npt.NDArray[np.int32] | Sequence[int]) -> None: ...
+    def encode(self, data: bytes) -> npt.NDArray[np.int32]: ...
+    @property
+    def n_nodes(self) -> int: ...
+
+class State:
+    @property
+    def nbytes(self) -> int: ...
+    def copy(self) -> State: ...
+    def read(self) -> dict[str, npt.NDArray[np.float32]]:
+        """att_shift [L, C], ffn_shift [L, C], wkv [L, H, N (value), N (key)]."""
+    def write(self, parts: dict[str, npt.NDArray[np.float32]]) -> None: ...
+
+class Engine:
+    def __init__(
+        self,
+        arch: str,
+        config: dict[str, int | float],
+        tensors: list[tuple[str, int, tuple[int, ...], int, int]],
+        data: Buffer,
+        device: str = "auto",
+        n_threads: int = 0,
+        numerics: str = "auto",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """tensors: (name, ggml type, shape with ne0 first, offset in data, bytes). n_threads 0: one per core."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+    def new_state(self) -> State: ...
+    @overload
+    def forward(
+        self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State, rows: Literal["last", "all"] = "last"
+    ) -> npt.NDArray[np.float32]: ...
+    @overload
+    def forward(
+        self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State, rows: Literal["none"]
+    ) -> None: ...
+    def hidden(self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State) -> npt.NDArray[np.float32]:
+        """float32 [C]: the last position after the output norm."""
+
+    def candidates(
+        self,
+        tokens: npt.NDArray[np.int32],
+        state_in: State | None,
+        state_out: State,
+        k: int,
+        bias_ids: npt.NDArray[np.int32],
+        bias_values: npt.NDArray[np.float32],
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], float]:
+        """ids int32 [k], logits float32 [k] with the bias added, by falling logit then rising id; logsumexp over all V."""
+
+    def greedy(
+        self,
+        token: int,
+        state: State,
+        n: int,
+        stop_ids: npt.NDArray[np.int32],
+        callback: Callable[[int], bool] | None = None,
+    ) -> list[int]:
+        """Up to n tokens, each the argmax after the one before. Ends after one of stop_ids, or when callback(token) is false.
+        The state has then read `token` and all of the returned ones but the last."""

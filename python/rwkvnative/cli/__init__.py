@@ -1,0 +1,52 @@
+"""The ``rwkvnative`` command. Text goes to stdout, everything about it (progress, speed, errors) to stderr.
+
+Exit status: 0 done, 2 bad input (with one sentence), 130 Ctrl-C, 141 the reader of stdout went away.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import chat, generate, inspect, quantize
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rwkvnative",
+    help="Run RWKV language models from GGUF files.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize):
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import rwkvnative
+
+        print(rwkvnative.__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run RWKV language models from GGUF files."""
+
+
+def main() -> None:
+    """Entry point of the ``rwkvnative`` script."""
+    try:
+        app(prog_name="rwkvnative")
+    except KeyboardInterrupt:  # before or after a command's own handling
+        sys.exit(130)

@@ -1,0 +1,382 @@
+"""A model on a device: logits, text, embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from .errors import FileError, InputError, RwkvError
+from .gguf_file import GgufFile
+from .model_config import rwkv_config
+from .state import State, StateShape
+from .tokenizer import Tokenizer, tokenizer_from_gguf
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .chat import ChatOptions, ChatSession, Message
+    from .generation import Generation, GenerationStream, Stop
+    from .sampling import Sampler
+    from .sampling.params import SamplingOptions
+
+__all__ = ["Model", "Tokens", "devices", "embedded_model_path"]
+
+Tokens = int | Sequence[int] | npt.NDArray[np.integer[Any]]
+Progress = Callable[[int, int], object]
+
+_NUMERICS: Final = ("auto", "f32", "int8")
+_SAMPLED_BYTES = 64  # of each end of a tensor, for the fingerprint
+
+
+def embedded_model_path() -> Path:
+    """The model that comes with the package, which `Model()` opens. FileError if this installation lacks it."""
+    folder = Path(__file__).parent / "data"
+    found = sorted(folder.glob("*.gguf"))
+    if not found:
+        raise FileError(f"[model] the embedded model is missing: expected one *.gguf in {folder}; reinstall rwkvnative")
+    return found[0]
+
+
+def devices() -> list[_core.DeviceInfo]:
+    """The devices that ``Model(device=...)`` takes, best first, as dicts: device, name, kind, backend, memory_bytes, features."""
+    return _core.devices()
+
+
+class Model:
+    """An RWKV model from a GGUF file, ready to run.
+
+    path: the file; None opens the small English story model that comes with the package.
+    device: "auto" (the best there is), "cpu", or a name that `devices()` lists.
+    n_threads: threads on the CPU; None means one per core.
+    numerics: how activations meet quantized weights: "f32", "int8" (rounded to 8 bits per 32 values: faster), or "auto",
+        the device's choice.
+    progress: called as ``progress(done_bytes, total_bytes)`` while the weights are prepared.
+
+    A model may be used by several threads and for any number of sequences; each `State` holds one. Long work releases the GIL.
+
+    Raises FileError for a file that cannot be used, DeviceError for a device, InputError for another argument.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        n_threads: int | None = None,
+        *,
+        numerics: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        self._engine: _core.Engine | None = None
+        self._lock = threading.Lock()
+        self._fingerprint: str | None = None
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"[model] path: expected a path to a GGUF file or None, got {type(path).__name__}")
+        if not isinstance(device, str) or not device:
+            raise InputError(f"[model] device: expected a device name such as 'auto' or 'cpu', got {device!r}")
+        if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1):
+            raise InputError(f"[model] n_threads: expected a whole number from 1 up, or None, got {n_threads!r}")
+        if n_threads is not None and n_threads > 1024:
+            raise InputError(f"[model] n_threads: expected at most 1024, got {n_threads}")
+        if numerics not in _NUMERICS:
+            raise InputError(f"[model] numerics: expected one of {', '.join(_NUMERICS)}, got {numerics!r}")
+
+        self.path = Path(embedded_model_path() if path is None else os.fspath(path))
+        self._gguf = GgufFile(self.path)
+        try:
+            self.arch, self.config = rwkv_config(self._gguf)
+            self.tokenizer: Tokenizer = tokenizer_from_gguf(self._gguf)
+            self._gguf.check_tensor_types(t["ggml_type"] for t in _core.dtypes())
+            tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in self._gguf.tensors.values()]
+            self._engine = _core.Engine(
+                self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress
+            )
+        except BaseException:
+            self._gguf.close()
+            raise
+        info = self._engine.info
+        self.n_vocab, self.n_layer, self.n_embd = info["n_vocab"], info["n_layer"], info["n_embd"]
+        self.n_head, self.head_size = info["n_head"], info["head_size"]
+        self.device, self.device_name, self.n_threads = info["device"], info["device_name"], info["n_threads"]
+
+    # ---- facts ----
+
+    @property
+    def name(self) -> str:
+        """The model's own name, or that of its file."""
+        name = self.metadata.get("general.name")
+        return name if isinstance(name, str) and name else self.path.name
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The keys of the GGUF file (do not change them)."""
+        return self._gguf.metadata
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the model is and where it runs, in plain numbers and strings, ready for JSON."""
+        counts: dict[str, int] = {}
+        n_parameters = 0
+        for tensor in self._gguf.tensors.values():
+            counts[tensor.type_name] = counts.get(tensor.type_name, 0) + 1
+            n_parameters += int(np.prod(tensor.shape_ne, dtype=np.int64))
+        engine = self._open_engine().info
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "architecture": self.arch,
+            "n_parameters": n_parameters,
+            "tensor_types": counts,
+            "tokenizer": self.metadata.get("tokenizer.ggml.model"),
+            **self.config,
+            "n_head": self.n_head,
+            "device": self.device,
+            "device_name": self.device_name,
+            "backend": engine["backend"],
+            "n_threads": self.n_threads,
+            "weight_bytes": engine["weight_bytes"],
+            "device_bytes": engine["device_bytes"],
+            "state_bytes": engine["state_bytes"],
+        }
+
+    @property
+    def state_shape(self) -> StateShape:
+        """Sizes of this model's states."""
+        return StateShape(self.n_layer, self.n_embd, self.n_head, self.head_size)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over config, tensor names, types and shapes, and a sample of each tensor's bytes: a saved state says with
+        it which model it belongs to. Another quantization of the same model is another model."""
+        with self._lock:
+            if self._fingerprint is None:
+                self._open_engine()
+                digest = hashlib.sha256(f"{self.arch} {sorted(self.config.items())}".encode())
+                for tensor in self._gguf.tensors.values():
+                    digest.update(f"\n{tensor.name} {tensor.ggml_type} {tensor.shape_ne}".encode())
+                    data = self._gguf.data[tensor.offset : tensor.offset + tensor.n_bytes]
+                    digest.update(data[:_SAMPLED_BYTES])
+                    digest.update(data[-_SAMPLED_BYTES:])
+                self._fingerprint = digest.hexdigest()
+            return self._fingerprint
+
+    def __repr__(self) -> str:
+        where = "closed" if self._engine is None else f"on {self.device} ({self.device_name})"
+        return f"<Model {self.name!r}: {self.arch}, {self.n_layer} layers x {self.n_embd}, {self.n_vocab} tokens, {where}>"
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Give the device memory and the file back once the last state or running call lets go of them. Any use afterwards
+        raises RwkvError. Closing twice is fine."""
+        self._engine = None
+        self._gguf.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _open_engine(self) -> _core.Engine:
+        if self._engine is None:
+            raise RwkvError(f"[model] {self.name!r} is closed")
+        return self._engine
+
+    # ---- states ----
+
+    def new_state(self) -> State:
+        """The state of a sequence that has not begun."""
+        return State._on_device(self._new_core_state(), self)
+
+    def _new_core_state(self) -> _core.State:
+        return self._open_engine().new_state()
+
+    def _core_state(self, state: State | None) -> _core.State | None:
+        if state is None:
+            return None
+        if not isinstance(state, State):
+            raise InputError(f"[state] expected a State or None, got {type(state).__name__}")
+        return state._core_for(self)
+
+    # ---- running ----
+
+    def forward(
+        self, tokens: Tokens, state: State | None = None, all_logits: bool = False
+    ) -> tuple[npt.NDArray[np.float32], State]:
+        """Read tokens; return the logits after the last one, float32 [V], and the new state.
+
+        tokens: a token id, or a sequence or array of T of them. Long input is read in chunks, with the same result.
+        state: where the sequence stands, None for its beginning. It is not changed.
+        all_logits: return the logits after every token, float32 [T, V].
+
+        Raises InputError for no tokens, one out of range, or a state of another model.
+        """
+        engine = self._open_engine()
+        ids = self.check_tokens(tokens)
+        new = engine.new_state()
+        logits = engine.forward(ids, self._core_state(state), new, "all" if all_logits else "last")
+        return logits, State._on_device(new, self)
+
+    def embed(
+        self, text: str | bytes | Tokens, state: State | None = None, *, normalize: bool = True
+    ) -> npt.NDArray[np.float32]:
+        """A vector for the text, float32 [C]: the last token's hidden state after the output norm, which is what the head
+        turns into logits. normalize: scale to unit length, so that a dot product is the cosine similarity.
+
+        A language model is trained to predict, not to embed: texts that go on alike are near, paraphrases only roughly.
+        Raises InputError as `forward` does.
+        """
+        engine = self._open_engine()
+        ids = self.encode_prompt(text)
+        hidden = engine.hidden(ids, self._core_state(state), engine.new_state())
+        if normalize:
+            length = float(np.linalg.norm(hidden))
+            hidden = hidden / np.float32(length) if length > 0 else hidden
+        return hidden
+
+    @overload
+    def generate(
+        self,
+        prompt: str | bytes | Tokens,
+        max_tokens: int | None = 256,
+        *,
+        stop: Stop = (),
+        seed: int | None = None,
+        state: State | None = None,
+        stream: Literal[False] = False,
+        samplers: Sequence[Sampler] | None = None,
+        progress: Progress | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Generation: ...
+    @overload
+    def generate(
+        self,
+        prompt: str | bytes | Tokens,
+        max_tokens: int | None = 256,
+        *,
+        stop: Stop = (),
+        seed: int | None = None,
+        state: State | None = None,
+        stream: Literal[True],
+        samplers: Sequence[Sampler] | None = None,
+        progress: Progress | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> GenerationStream: ...
+    def generate(
+        self,
+        prompt: str | bytes | Tokens,
+        max_tokens: int | None = 256,
+        *,
+        stop: Stop = (),
+        seed: int | None = None,
+        state: State | None = None,
+        stream: bool = False,
+        samplers: Sequence[Sampler] | None = None,
+        progress: Progress | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> Generation | GenerationStream:
+        """Continue a prompt.
+
+        prompt: text, or token ids. Not empty.
+        max_tokens: at most so many new tokens; None for no limit.
+        stop: text or a token id, or a list of them, that ends the generation and is left out of the text. The model's
+            end-of-text token always does.
+        seed: the same seed gives the same text on the same device; None draws one (it is in the result).
+        state: where to go on from, for instance an earlier result's ``.state``; None begins a new sequence. It is not changed.
+        stream: False returns a `Generation`; True a `GenerationStream`, which yields text while it is made.
+        samplers: a list of `rwkvnative.sampling` samplers in place of the parameters below.
+        progress: called as ``progress(tokens_read, tokens_to_read)`` while a prompt is read.
+        sampling: temperature=1.0, top_p=0.7, top_k=0, min_p=0.0, typical_p=1.0, presence_penalty=0.0,
+            frequency_penalty=0.0, penalty_decay=1.0, repeat_penalty=1.0, repeat_last_n=64, mirostat=False,
+            mirostat_tau=5.0, mirostat_eta=0.1, logit_bias=None: see `SamplingParams`.
+
+        Raises InputError, before anything runs, for any argument out of range.
+        """
+        from .generation import start
+
+        run = start(
+            self,
+            prompt,
+            max_tokens=max_tokens,
+            stop=stop,
+            seed=seed,
+            state=state,
+            samplers=samplers,
+            progress=progress,
+            sampling=sampling,
+        )
+        return run if stream else run.read()
+
+    @overload
+    def chat(
+        self, messages: Sequence[Message], max_tokens: int | None = 512, *, stream: Literal[False] = False, **options: Unpack[ChatOptions]
+    ) -> Generation: ...
+    @overload
+    def chat(
+        self, messages: Sequence[Message], max_tokens: int | None = 512, *, stream: Literal[True], **options: Unpack[ChatOptions]
+    ) -> GenerationStream: ...
+    def chat(
+        self, messages: Sequence[Message], max_tokens: int | None = 512, *, stream: bool = False, **options: Unpack[ChatOptions]
+    ) -> Generation | GenerationStream:
+        """Answer a conversation, written in the model's own chat template.
+
+        messages: dicts ``{"role": "system" | "user" | "assistant", "content": text}``; the last is the user's.
+        max_tokens, stream: as in `generate`.
+        options: think=True lets a reasoning model begin with ``<think>``; the rest (stop, seed, progress and the sampling
+            parameters) as in `generate`.
+
+        The answer ends at the model's end-of-turn token or where the user's next turn would begin, and comes without white
+        space around it. For several turns in a row a `chat_session()` does not read the history again.
+        Raises InputError for malformed messages, or if the template refuses them.
+        """
+        from .chat import answer
+
+        run = answer(self, messages, max_tokens, options)
+        return run if stream else run.read()
+
+    def chat_session(self, system: str | None = None, **options: Unpack[ChatOptions]) -> ChatSession:
+        """A conversation that keeps its state between turns. system: instructions that stand first. options: as in `chat`,
+        for every turn."""
+        from .chat import ChatSession
+
+        return ChatSession(self, system, **options)
+
+    # ---- checks ----
+
+    def check_tokens(self, tokens: Tokens) -> npt.NDArray[np.int32]:
+        """The tokens as an int32 array [T], T >= 1; InputError if they are not token ids of this model."""
+        if isinstance(tokens, (str, bytes)):
+            raise InputError(
+                f"[tokens] expected token ids, got {type(tokens).__name__}: encode text with model.tokenizer.encode(text)"
+            )
+        try:
+            array = np.atleast_1d(np.asarray(tokens))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"[tokens] expected a token id or a sequence of them, got {type(tokens).__name__} ({error})") from None
+        if array.ndim != 1:
+            raise InputError(f"[tokens] expected one dimension, got an array of shape {list(array.shape)}")
+        if array.size == 0:
+            raise InputError("[tokens] expected at least one token, got none")
+        if array.dtype.kind not in "iu":
+            raise InputError(f"[tokens] expected whole numbers, got {array.dtype} values such as {array[0]!r}")
+        bad = np.flatnonzero((array < 0) | (array >= self.n_vocab))
+        if len(bad):
+            i = int(bad[0])
+            raise InputError(f"[tokens] token {i} of {array.size}: expected an id from 0 to {self.n_vocab - 1}, got {int(array[i])}")
+        return np.ascontiguousarray(array, dtype=np.int32)
+
+    def encode_prompt(self, prompt: str | bytes | Tokens) -> npt.NDArray[np.int32]:
+        """Text or token ids as an int32 array [T], T >= 1; InputError for an empty prompt or bad ids."""
+        if not isinstance(prompt, (str, bytes)):
+            return self.check_tokens(prompt)
+        if not prompt:
+            raise InputError("[prompt] the prompt is empty; expected at least one character")
+        return np.asarray(self.tokenizer.encode(prompt), dtype=np.int32)

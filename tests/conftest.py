@@ -1,0 +1,36 @@
+"""Shared fixtures. The modules beside this file (synthetic, oracle, ...) import each other by plain name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before numpy is loaded: its matrices here are small, and its threads would take the processors from the engine's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# Property tests repeat on CI what they found here: no wall-clock deadline (a build with sanitizers is slow).
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+FIXTURES = Path(__file__).parent / "fixtures"
+OFFICIAL = ("official_head64", "official_head32")
+
+
+@pytest.fixture(params=OFFICIAL)
+def official(request: pytest.FixtureRequest) -> tuple[Path, dict[str, np.ndarray]]:
+    """(GGUF path, numbers of the official package): see python/tools/make_fixtures.py."""
+    with np.load(FIXTURES / f"{request.param}.npz") as file:
+        return FIXTURES / f"{request.param}.gguf", dict(file)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`device`: every device under test; with EVERY_CPU_KERNEL_SET in the module, each kernel set of the CPU is one."""
+    if "device" in metafunc.fixturenames:
+        from engines import devices_under_test
+
+        metafunc.parametrize("device", devices_under_test(getattr(metafunc.module, "EVERY_CPU_KERNEL_SET", False)))
