@@ -151,9 +151,14 @@ class PyEngine {
  public:
   PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
            const py::buffer& data, const std::string& device, uint32_t n_threads, const std::string& numerics,
-           const std::function<void(uint64_t, uint64_t)>& progress)
+           const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source)
       : data_(data.request()) {
-    Plan plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)));
+    Plan plan;
+    try {
+      plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)));
+    } catch (const InputError& error) {
+      throw InputError(source.empty() ? error.what() : message(source, ": ", error.what()));
+    }
     LoadOptions options{.numerics = parse_numerics(numerics), .progress = nullptr};
     if (progress)
       options.progress = [&](uint64_t done, uint64_t total) {
@@ -300,9 +305,10 @@ void bind_engine(py::module_& m) {
 
   py::class_<PyEngine>(m, "Engine", "A model on a device.")
       .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&, const py::buffer&,
-                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&>(),
+                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&>(),
            py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "auto",
-           py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr)
+           py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr,
+           py::arg("source") = "", "`source` is the file's name for messages about its tensors.")
       .def_property_readonly("info", &PyEngine::info)
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),

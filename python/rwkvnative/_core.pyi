@@ -82,8 +82,12 @@ class Engine:
         n_threads: int = 0,
         numerics: str = "auto",
         progress: Callable[[int, int], object] | None = None,
+        source: str = "",
     ) -> None:
-        """tensors: (name, ggml type, shape with ne0 first, offset in data, bytes). n_threads 0: one per core."""
+        """tensors: (name, ggml type, shape with ne0 first, offset in data, bytes). n_threads 0: one per core.
+
+        source: the file's name, for messages about its tensors.
+        """
 
     @property
     def info(self) -> EngineInfo: ...

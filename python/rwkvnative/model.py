@@ -96,7 +96,8 @@ class Model:
             self._gguf.check_tensor_types(t["ggml_type"] for t in _core.dtypes())
             tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in self._gguf.tensors.values()]
             self._engine = _core.Engine(
-                self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress
+                self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress,
+                source=str(self.path),
             )
         except BaseException:
             self._gguf.close()
