@@ -639,15 +639,6 @@ void multiply_tile_f32(const float* tile, uint32_t n, const float* x, size_t x_s
 
 // ---- norms and mixes ---------------------------------------------------------------------------------------------------
 
-inline float square_root(float x) {
-  // std::sqrt without an errno path; every supported processor has the instruction.
-#if defined(_MSC_VER) || defined(__SSE2__)
-  return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
-#else
-  return __builtin_sqrtf(x);
-#endif
-}
-
 void norm_statistics(const float* x, uint32_t n, float epsilon, float* mean, float* scale) {
   F32x16 total = zero();
   for (uint32_t i = 0; i < n; i += 16) total = add(total, load(x + i));

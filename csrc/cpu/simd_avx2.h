@@ -24,11 +24,6 @@ struct B64 { __m256i v[2]; };
 inline F32x16 zero() { return {{_mm256_setzero_ps(), _mm256_setzero_ps()}}; }
 inline F32x16 set1(float x) { return {{_mm256_set1_ps(x), _mm256_set1_ps(x)}}; }
 inline F32x16 load(const float* p) { return {{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}}; }
-inline F32x16 load_n(const float* p, int n) {
-  alignas(32) float padded[16] = {};
-  std::memcpy(padded, p, static_cast<size_t>(n) * sizeof(float));
-  return load(padded);
-}
 inline void store(float* p, F32x16 a) {
   _mm256_storeu_ps(p, a.v[0]);
   _mm256_storeu_ps(p + 8, a.v[1]);
@@ -42,6 +37,7 @@ inline __m256 load_bfloat8(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 inline F32x16 load_bfloat(const uint16_t* p) { return {{load_bfloat8(p), load_bfloat8(p + 8)}}; }
+inline float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
 inline float half_to_f32(uint16_t bits) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
 
 inline F32x16 add(F32x16 a, F32x16 b) { return {{_mm256_add_ps(a.v[0], b.v[0]), _mm256_add_ps(a.v[1], b.v[1])}}; }

@@ -27,14 +27,10 @@ inline F32x16 load(const float* p) {
   for (int i = 0; i < 4; ++i) out.v[i] = vld1q_f32(p + 4 * i);
   return out;
 }
-inline F32x16 load_n(const float* p, int n) {
-  float padded[16] = {};
-  std::memcpy(padded, p, static_cast<size_t>(n) * sizeof(float));
-  return load(padded);
-}
 inline void store(float* p, F32x16 a) {
   for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, a.v[i]);
 }
+inline float square_root(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
 inline float half_to_f32(uint16_t bits) {
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))), 0);
 }
