@@ -3,7 +3,7 @@
 // The per-type functions quantize one row of finite values and are reached through the table in dtype.h;
 // quantize_rows() is the checked, multi-threaded entry. Each minimizes the squared error of the dequantized row, column
 // i weighted by importance[i] (null: all equal), by searching over scales (and minimums); quantize_search.h describes
-// the search.
+// the search. Q2_K also weights large values more (quantize_affine_k.cpp says why).
 #pragma once
 
 #include <cstddef>

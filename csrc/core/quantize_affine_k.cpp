@@ -146,6 +146,24 @@ std::array<std::uint8_t, kSuperBlockValues> codes_of(const float* x, const Affin
   return codes;
 }
 
+/// Importance for codes of two bits, whose errors are of the size of the weights: large weights count for more,
+/// w (1 + |x| / rms), rms over 32 neighbours. The squared error is 2 % larger than with w alone, the model's output
+/// better: on the embedded model (llama-perplexity, 40 windows of 512 held-out tokens) the mean KL divergence from F32
+/// fell from 0.0157 to 0.0136, its median from 1.33e-4 to 1.12e-4. For Q3_K and Q4_K the same made no difference.
+std::array<float, kSuperBlockValues> magnitude_weights(const float* x, const float* w) {
+  constexpr int kNeighbours = 32;
+  std::array<float, kSuperBlockValues> weights;
+  for (int first = 0; first < kSuperBlockValues; first += kNeighbours) {
+    float squares = 0.0f;
+    for (int i = first; i < first + kNeighbours; ++i) squares += x[i] * x[i];
+    const float rms = std::sqrt(squares / kNeighbours);
+    for (int i = first; i < first + kNeighbours; ++i) {
+      weights[i] = rms > kVanishing ? w[i] * (1.0f + std::fabs(x[i]) / rms) : w[i];
+    }
+  }
+  return weights;
+}
+
 /// Sub-block `j` (0..7) into the twelve scale bytes of Q4_K and Q5_K, which start as zeros.
 void pack_scale_min(int j, int s, int m, std::uint8_t* scales) {
   if (j < 4) {
@@ -163,7 +181,7 @@ void pack_scale_min(int j, int s, int m, std::uint8_t* scales) {
 void quantize_q2_k(const float* in, void* blocks, std::size_t n_values, const float* importance) {
   for_each_block<block_q2_k, kSuperBlockValues>(
       in, blocks, n_values, importance, [](block_q2_k& block, const float* x, const float* w) {
-        const auto fit = fit_super_block<FormatQ2K>(x, w);
+        const auto fit = fit_super_block<FormatQ2K>(x, magnitude_weights(x, w).data());
         const auto codes = codes_of(x, fit);
         block = {};
         block.d = fit.d;
