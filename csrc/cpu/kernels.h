@@ -20,6 +20,8 @@ struct alignas(64) Int8Block {
   float sum16[16];    // -d * sum(q) of 16 values
 };
 inline constexpr uint32_t kInt8BlockValues = 256;
+// 32 activations that are all smaller become zeros: 127 divided by the largest would overflow.
+inline constexpr float kVanishing = 1e-30f;
 constexpr uint32_t int8_blocks(uint32_t n) { return (n + kInt8BlockValues - 1) / kInt8BlockValues; }
 
 // Rows of a weight matrix that a matrix-matrix tile interleaves.

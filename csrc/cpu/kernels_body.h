@@ -15,6 +15,7 @@ using namespace rwkvnative;
 using rwkvnative::cpu::Int8Block;
 using rwkvnative::cpu::kInt8BlockValues;
 using rwkvnative::cpu::kTileRows;
+using rwkvnative::cpu::kVanishing;
 using rwkvnative::cpu::MixArgs;
 using rwkvnative::cpu::Wkv7Args;
 
@@ -86,8 +87,9 @@ void quantize(const float* x, uint32_t n, Int8Block* out) {
         b = load(padded + 16);
       }
       const float largest = highest(max(abs(a), abs(b)));
-      const float d = largest / 127.0f;
-      const F32x16 inverse = set1(largest > 0 ? 127.0f / largest : 0.0f);
+      const bool vanishes = largest < kVanishing;
+      const float d = vanishes ? 0.0f : largest / 127.0f;
+      const F32x16 inverse = set1(vanishes ? 0.0f : 127.0f / largest);
       const F32x16 qa = round(mul(a, inverse)), qb = round(mul(b, inverse));
       store_bytes(out->q + g * 32, qa);
       store_bytes(out->q + g * 32 + 16, qb);

@@ -19,10 +19,11 @@ void quantize(const float* x, uint32_t n, Int8Block* out) {
       const uint32_t begin = block * kInt8BlockValues + g * 32, end = std::min(begin + 32, n);
       float largest = 0;
       for (uint32_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
-      const float d = largest / 127.0f;
+      const bool vanishes = largest < kVanishing;
+      const float d = vanishes ? 0.0f : largest / 127.0f;
       int32_t sums[2] = {0, 0};
       for (uint32_t i = begin; i < end; ++i) {
-        const int32_t q = largest > 0 ? static_cast<int32_t>(std::lrint(x[i] * (127.0f / largest))) : 0;
+        const int32_t q = vanishes ? 0 : static_cast<int32_t>(std::lrint(x[i] * (127.0f / largest)));
         out->q[i - block * kInt8BlockValues] = static_cast<int8_t>(q);
         sums[(i - begin) / 16] += q;
       }

@@ -1,0 +1,43 @@
+// The memory of a program's activations, one buffer: see kernels/activations.wgsl.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/plan.h"
+#include "webgpu/device.h"
+
+namespace rwkvnative::webgpu {
+
+// Addresses in vec4 of 16 bytes.
+struct SlotPlace {
+  uint32_t width = 0, padded = 0;  // padded: a multiple of 32 values
+  uint32_t rows = 0;
+  bool has_values = false, has_codes = false;
+  uint32_t values = 0, codes = 0, heads = 0;
+
+  uint32_t values_stride() const { return padded / 4; }
+  uint32_t codes_stride() const { return padded / 16; }
+  uint32_t heads_stride() const { return padded / 32; }
+};
+
+class Activations {
+ public:
+  // Adds memory for a slot of `rows` rows and returns its number.
+  size_t add(uint32_t width, uint32_t rows, bool values, bool codes);
+  void allocate(const Device& device);
+
+  const SlotPlace& operator[](size_t slot) const { return slots_.at(slot); }
+  const Buffer& buffer() const { return buffer_; }
+
+  // Whole rows of a slot, as float32; writing fills its codes too.
+  void write(const Device& device, size_t slot, std::span<const float> values) const;
+  void read(const Device& device, size_t slot, std::span<float> values) const;
+
+ private:
+  std::vector<SlotPlace> slots_;
+  uint64_t vec4s_ = 0;
+  Buffer buffer_;
+};
+
+}  // namespace rwkvnative::webgpu

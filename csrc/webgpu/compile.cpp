@@ -1,0 +1,272 @@
+#include "webgpu/compile.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/error.h"
+#include "webgpu/pack.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint32_t kMaxBiased = 1 << 16; // biased tokens of one submit
+
+}  // namespace
+
+std::string lower(std::string_view name) {
+  std::string out(name);
+  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return out;
+}
+
+Compiled compile(const LoadedParts& model, const Shape& shape) { return Compiler(model, shape).run(); }
+
+Compiler::Compiler(const LoadedParts& model, const Shape& shape)
+    : model_(model), device_(*model.device), tuning_(device_.options().tuning), plan_(*model.plan), shape_(shape) {
+  if (shape.rows == 0 || shape.sequences == 0 || shape.sequences > shape.rows) {
+    throw InputError(message("[webgpu] compile: ", shape.rows, " rows for ", shape.sequences, " sequences; expected at least one each, and a row for each sequence"));
+  }
+  max_threads_ = std::min(device_.limits().maxComputeInvocationsPerWorkgroup, device_.limits().maxComputeWorkgroupSizeX);
+  subgroup_max_ = device_.subgroup_max_size();
+}
+
+Compiled Compiler::run() {
+  plan_slots();
+  allocate();
+  for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
+  }
+  add_choice();
+  model_.pipelines->finish();
+  return std::move(compiled_);
+}
+
+bool Compiler::reads_codes(TensorId weight) const { return model_.int8 && traits(plan_.tensor(weight).type).block_values > 1; }
+
+uint32_t Compiler::tile(uint32_t rows) const { const uint32_t most = tuning_.tile != 0 ? tuning_.tile : device_.info().kind == DeviceKind::Software ? 2 : 8;
+  return std::min(std::bit_ceil(most), std::bit_ceil(rows)); }
+
+const Tensor& Compiler::vector(TensorId id) const {
+  const Tensor& tensor = plan_.tensor(id);
+  if (tensor.type != DType::F32) throw InputError(message("[webgpu] ", tensor.name, ": expected F32, got ", traits(tensor.type).name));
+  return tensor;
+}
+
+// Which forms of each slot are read, and whether its producer can write codes.
+void Compiler::plan_slots() {
+  uses_.resize(plan_.slots.size());
+  const auto use = [&](SlotId id) -> SlotUse& { return uses_.at(static_cast<size_t>(id)); };
+  for (const Op& op : plan_.ops) {
+    if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
+      use(mix->x).values = true;
+    } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
+      for (const LinearPart& part : linear->parts) {
+        (reads_codes(part.weight) ? use(part.in).codes : use(part.in).values) = true;
+        if (part.accumulate) use(part.out).values = true;
+      }
+    } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
+      for (SlotId id : {wkv7->r, wkv7->k, wkv7->v, wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden, wkv7->v_first}) {
+        if (id != kNone) use(id).values = true;
+      }
+    } else if (const auto* head = std::get_if<HeadOp>(&op)) {
+      use(head->x).values = true;
+    }
+  }
+  for (const Op& op : plan_.ops) {
+    if (const auto* embed = std::get_if<EmbedOp>(&op)) {
+      use(embed->out).codes_by_producer = false;
+    } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
+      use(wkv7->out).codes_by_producer = plan_.head_size % 32 == 0;
+    } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
+      // A quantizing dispatch writes codes only, for all of its parts.
+      bool codes_only = true;
+      for (const LinearPart& part : linear->parts) codes_only = codes_only && !part.accumulate && use(part.out).codes && !use(part.out).values;
+      for (const LinearPart& part : linear->parts) use(part.out).codes_by_producer = codes_only;
+    }
+  }
+  for (SlotUse& slot_use : uses_) {
+    if (!slot_use.codes || !slot_use.codes_by_producer) slot_use.values = true;
+  }
+}
+
+void Compiler::allocate() {
+  Activations& act = compiled_.activations;
+  const uint32_t rows = ceil_div(shape_.rows, tile(shape_.rows)) * tile(shape_.rows);
+  for (size_t i = 0; i < plan_.slots.size(); ++i) act.add(plan_.slots[i].width, rows, uses_[i].values, uses_[i].codes);
+  const uint32_t head_rows = shape_.readout == Readout::AllLogits ? shape_.rows : shape_.sequences;
+  const uint32_t head_alloc = ceil_div(head_rows, tile(head_rows)) * tile(head_rows);
+  const bool wants_logits = shape_.readout != Readout::None && shape_.readout != Readout::Hidden;
+  bool head_codes = false;
+  bool has_head = false;
+  for (const Op& op : plan_.ops) {
+    if (const auto* head = std::get_if<HeadOp>(&op)) {
+      head_codes = wants_logits && reads_codes(head->weight);
+      has_head = true;
+    }
+  }
+  if (!has_head && shape_.readout != Readout::None) throw InputError("[webgpu] compile: the plan has no head to read from");
+  const bool hidden_values = !head_codes || shape_.readout == Readout::Hidden;
+  compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes);
+  compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
+  act.allocate(device_);
+
+  constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;
+  compiled_.params = device_.create_buffer("params", 16 * (1 + uint64_t{shape_.sequences} + shape_.rows), kUsage);
+  compiled_.tokens = device_.create_buffer("tokens", 4 * uint64_t{shape_.sequences}, kUsage);
+  compiled_.dummy = device_.create_buffer("no weights", 16, kUsage);
+  if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax) {
+    compiled_.bias = device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
+  }
+  if (!one_token()) {
+    compiled_.sequences = device_.create_buffer("sequences", uint64_t{256} * shape_.sequences, WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
+    constexpr uint32_t kNumber = 0;
+    const Pipelines::Range range{compiled_.sequences.get(), 0, 16};
+    compiled_.sequences_group = model_.pipelines->bind("sequences", model_.pipelines->sequence_layout(), std::span(&kNumber, 1), std::span(&range, 1));
+  }
+}
+
+// ---- text ---------------------------------------------------------------------------------------------------------------------
+
+bool Compiler::use_subgroups(uint32_t workgroup, uint32_t lanes) const {
+  return device_.subgroups() && lanes <= device_.subgroup_min_size() && workgroup % subgroup_max_ == 0;
+}
+
+ShaderText Compiler::begin(uint32_t workgroup, uint32_t lanes) const {
+  ShaderText text;
+  text.constant("kWorkgroup", workgroup).constant("kWorkgroupPowerOfTwo", std::bit_ceil(workgroup));
+  if (use_subgroups(workgroup, lanes)) {
+    text.enable("subgroups").constant("kSubgroupMin", device_.subgroup_min_size()).file("reduce_subgroups");
+  } else {
+    text.file("reduce_shared");
+  }
+  return text;
+}
+
+uint32_t Compiler::norm_workgroup(uint32_t width) const {
+  const uint32_t step = device_.subgroups() ? std::max(32u, subgroup_max_) : 32u;
+  const uint32_t limit = std::max(step, std::min(tuning_.norm_workgroup, max_threads_) / step * step);
+  return std::min(limit, ceil_div(ceil_div(width, 4), step) * step);
+}
+
+ShaderText Compiler::begin_norm(uint32_t width, float epsilon) const {
+  const uint32_t workgroup = norm_workgroup(width);
+  const uint32_t quads = ceil_div(width, 4);
+  ShaderText text = begin(workgroup, 8);
+  text.constant("kWidth", width).constant("kQuads", quads).constant("kPerThread", ceil_div(quads, workgroup)).constant("kEpsilon", epsilon);
+  text.file("weights").file("activations").file("layer_norm").file("quantize_quad");
+  return text;
+}
+
+std::string Compiler::store_quad_text(const SlotPlace& place, const std::string& row, bool codes) const {
+  std::string text;
+  if (place.has_values) {
+    text += message("if (exists) { act[", place.values, "u + ", row, " * ", place.values_stride(), "u + at] = bitcast<vec4<u32>>(value); }\n    ");
+  }
+  if (codes) {
+    text += message("let quantized = quantize_quad(select(vec4(0.0), value, exists));\n    if (exists) { store_quad(", place.codes, "u + ", row, " * ",
+                    place.codes_stride(), "u, ", place.heads, "u + ", row, " * ", place.heads_stride(), "u, at, quantized); }\n    ");
+  }
+  return text;
+}
+
+BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup* group) const {
+  const Pipelines::Range weights = group == nullptr
+                                       ? Pipelines::Range{compiled_.dummy.get(), 0, 16}
+                                       : Pipelines::Range{model_.weights->buffer(*group), group->offset, group->bytes};
+  const Pipelines::Range ranges[] = {weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()}};
+  return model_.pipelines->bind(label, Bindings::Main, ranges);
+}
+
+void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid, uint32_t x,
+                        uint32_t tile, uint32_t state_part, uint64_t state_offset) {
+  compiled_.dispatches.push_back({.kernel = &model_.pipelines->request(label, source, bindings),
+                                  .group = std::move(group),
+                                  .grid = grid,
+                                  .x = x,
+                                  .tile = tile,
+                                  .state_part = state_part,
+                                  .state_offset = static_cast<uint32_t>(state_offset)});
+}
+
+// ---- embedding, norms -----------------------------------------------------------------------------------------------------------
+
+void Compiler::add(const EmbedOp& op, size_t op_index) {
+  const Tensor& table = plan_.tensor(op.table);
+  const bool is_float = traits(table.type).block_values == 1;
+  const std::span<const WeightGroup> groups = model_.weights->groups(op_index);
+  const WeightGroup& norms = groups[0];
+  vector(op.norm_weight), vector(op.norm_bias);
+  const SlotPlace& out = slot(static_cast<size_t>(op.out));
+  const std::string type = lower(traits(table.type).name);
+  for (const WeightGroup& piece : groups.subspan(1)) {
+    const PlacedRows& rows = piece.rows.front();
+    ShaderText text = begin_norm(table.ne0, op.epsilon);
+    text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
+    text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
+    text.constant("kNormWeight", placed(norms, op.norm_weight).at).constant("kNormBias", placed(norms, op.norm_bias).at);
+    text.constant("kOut", out.values).constant("kOutStride", out.values_stride());
+    if (is_float) {
+      text.file("float_weights").text(instantiate("table_float", {{"TYPE", type}}));
+    } else {
+      text.file("decode_" + type).text(instantiate("table_quant", {{"TYPE", type}}));
+    }
+    text.file("embed");
+    const std::string label = message("embed ", traits(table.type).name);
+    const Pipelines::Range ranges[] = {{model_.weights->buffer(piece), piece.offset, piece.bytes},
+                                       {compiled_.activations.buffer().get()},
+                                       {compiled_.params.get()},
+                                       {compiled_.tokens.get()},
+                                       {model_.weights->buffer(norms), norms.offset, norms.bytes}};
+    dispatch(label, text.str(), Bindings::Embed, model_.pipelines->bind(label, Bindings::Embed, ranges), Grid::Rows, 1);
+  }
+  if (out.has_codes) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
+}
+
+void Compiler::add(const ShiftMixOp& op, size_t op_index) {
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const SlotPlace& x = slot(static_cast<size_t>(op.x));
+  vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
+  const PlacedRows& lerp = placed(group, op.lerp);
+  std::string lerps, mixes;
+  for (uint32_t z = 0; z < op.out.size(); ++z) {
+    const size_t out = static_cast<size_t>(op.out[z]);
+    lerps += message("let lerp", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
+    mixes += message("{\n    let value = h[i] + (previous[i] - h[i]) * lerp", z, "[i];\n    ",
+                     store_quad_text(slot(out), "row", slot(out).has_codes), "}\n    ");
+  }
+  ShaderText text = begin_norm(x.width, op.epsilon);
+  text.constant("kX", x.values).constant("kXStride", x.values_stride());
+  text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
+  text.file(one_token() ? "sequence_one" : "sequence_many").text(instantiate("shift_mix", {{"LERPS", lerps}, {"MIXES", mixes}}));
+  const std::string label = message("shift_mix ", op.out.size());
+  dispatch(label, text.str(), one_token() ? Bindings::MainState : Bindings::MainStateMany, bind_main(label, &group), Grid::SequenceRows, 1, 1,
+           op.state_part, model_.state_layout->offset(op.layer, op.state_part));
+}
+
+void Compiler::add(const HeadOp& op, size_t op_index) {
+  if (shape_.readout == Readout::None) return;
+  const std::span<const WeightGroup> groups = model_.weights->groups(op_index);
+  vector(op.norm_weight), vector(op.norm_bias);
+  const SlotPlace& x = slot(static_cast<size_t>(op.x));
+  const SlotPlace& hidden = slot(compiled_.hidden_slot);
+  ShaderText text = begin_norm(x.width, op.epsilon);
+  text.constant("kX", x.values).constant("kXStride", x.values_stride()).constant("kAllRows", is_head_row_count());
+  text.constant("kNormWeight", placed(groups[0], op.norm_weight).at).constant("kNormBias", placed(groups[0], op.norm_bias).at);
+  text.text(instantiate("norm", {{"STORE", "let value = h[i];\n    " + store_quad_text(hidden, "out_row", hidden.has_codes)}}));
+  dispatch("norm", text.str(), Bindings::Main, bind_main("norm", &groups[0]), Grid::HeadRows, 1);
+  if (shape_.readout == Readout::Hidden) return;
+  const LinearMatrix matrix{op.weight, compiled_.hidden_slot, compiled_.logits_slot, Activation::None, false};
+  add_linear("head", std::span(&matrix, 1), groups.subspan(1), true);
+}
+
+void Compiler::add_quantize(size_t id, Grid grid) {
+  const SlotPlace& place = slot(id);
+  constexpr uint32_t kWorkgroup = 128;
+  ShaderText text = begin(kWorkgroup, 8);
+  text.constant("kWidth", place.width).constant("kX", place.values).constant("kXStride", place.values_stride());
+  text.constant("kCodes", place.codes).constant("kHeads", place.heads);
+  text.file("activations").file("quantize_quad").file("quantize");
+  dispatch("quantize", text.str(), Bindings::Main, bind_main("quantize", nullptr), grid, ceil_div(place.width / 4, kWorkgroup));
+}
+
+}  // namespace rwkvnative::webgpu

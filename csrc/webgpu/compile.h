@@ -1,0 +1,78 @@
+// From a plan's ops to dispatches. One method per kind of op; the kernels they choose are in kernels/.
+#pragma once
+
+#include <string>
+
+#include "webgpu/program.h"
+#include "webgpu/shader.h"
+
+namespace rwkvnative::webgpu {
+
+class Compiler {
+ public:
+  Compiler(const LoadedParts& model, const Shape& shape);
+  Compiled run();
+
+ private:
+  // compile.cpp
+  void plan_slots();
+  void allocate();
+  void add(const EmbedOp& op, size_t op_index);
+  void add(const ShiftMixOp& op, size_t op_index);
+  void add(const HeadOp& op, size_t op_index);
+  void add_quantize(size_t slot, Grid grid);
+  // compile_linear.cpp
+  void add(const LinearOp& op, size_t op_index);
+  // One matrix of a dispatch of linear.wgsl.
+  struct LinearMatrix {
+    TensorId weight;
+    size_t in, out;
+    Activation activation;
+    bool accumulate;
+  };
+  void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups, bool of_head);
+  // compile_wkv7.cpp
+  void add(const Wkv7Op& op, size_t op_index);
+  // compile_choice.cpp
+  void add_choice();
+  void add_argmax();
+  void add_candidates();
+
+  struct SlotUse {
+    bool values = false, codes = false;  // read as float32, as int8
+    bool codes_by_producer = true;       // else quantize.wgsl after it
+  };
+  bool reads_codes(TensorId weight) const;
+  bool is_head_row_count() const { return shape_.readout == Readout::AllLogits; }
+  uint32_t tile(uint32_t rows) const;
+  bool one_token() const { return shape_.rows == 1 && shape_.sequences == 1; }
+  const SlotPlace& slot(size_t id) const { return compiled_.activations[id]; }
+  const Tensor& vector(TensorId id) const;  // F32, or throws
+
+  // Constants and the reduction snippet for a kernel whose groups of neighbouring threads are at most `lanes` wide.
+  ShaderText begin(uint32_t workgroup, uint32_t lanes) const;
+  bool use_subgroups(uint32_t workgroup, uint32_t lanes) const;
+  uint32_t norm_workgroup(uint32_t width) const;
+  ShaderText begin_norm(uint32_t width, float epsilon) const;
+  // Statements that store the quad `value` of row `row` at quad `at`, if `exists`, in the forms that the slot has.
+  std::string store_quad_text(const SlotPlace& place, const std::string& row, bool codes) const;
+
+  void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid, uint32_t x,
+                uint32_t tile = 1, uint32_t state_part = 0, uint64_t state_offset = 0);
+  BindGroupHandle bind_main(const std::string& label, const WeightGroup* group) const;
+
+  const LoadedParts& model_;
+  const Device& device_;
+  const Tuning& tuning_;
+  const Plan& plan_;
+  const Shape& shape_;
+  uint32_t max_threads_ = 256;
+  uint32_t subgroup_max_ = 1;
+  std::vector<SlotUse> uses_;
+  Compiled compiled_;
+};
+
+std::string lower(std::string_view name);
+inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+}  // namespace rwkvnative::webgpu

@@ -1,0 +1,225 @@
+#include "webgpu/device.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "core/error.h"
+#include "webgpu/instance.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint64_t kMinBinding = 1 << 16;
+
+// What every kernel counts on; WebGPU's default limits grant it.
+void require(const WGPULimits& limits, const DeviceInfo& info) {
+  struct Need {
+    const char* name;
+    uint64_t has, needs;
+  };
+  for (const Need& need : {Need{"maxStorageBuffersPerShaderStage", limits.maxStorageBuffersPerShaderStage, 8},
+                           Need{"maxComputeInvocationsPerWorkgroup", limits.maxComputeInvocationsPerWorkgroup, 256},
+                           Need{"maxComputeWorkgroupStorageSize", limits.maxComputeWorkgroupStorageSize, 16384},
+                           Need{"maxDynamicStorageBuffersPerPipelineLayout", limits.maxDynamicStorageBuffersPerPipelineLayout, 1}}) {
+    if (need.has < need.needs) {
+      throw DeviceError(message("[webgpu] ", info.name, ": ", need.name, " is ", need.has, ", expected at least ", need.needs,
+                                "; use another device"));
+    }
+  }
+}
+
+}  // namespace
+
+void Device::Fault::record(const std::string& error) {
+  const std::scoped_lock lock(mutex);
+  if (text.empty()) text = error;
+}
+
+Device::Device(Adapter adapter, const Options& options)
+    : info_(std::move(adapter.info)), options_(options), adapter_(std::move(adapter.handle)), fault_(std::make_unique<Fault>()) {
+  open(adapter_.get());
+}
+
+Device::~Device() {
+  queue_ = {};
+  if (device_) dawn().DeviceDestroy(device_.get());  // no callback comes after this
+}
+
+void Device::open(WGPUAdapter adapter) {
+  const auto has = [&](int feature) { return dawn().AdapterHasFeature(adapter, static_cast<WGPUFeatureName>(feature)) != 0; };
+  WGPULimits adapter_limits{};
+  WGPUDawnHostMappedPointerLimits host_pointer{};
+  host_pointer.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnHostMappedPointerLimits);
+  const bool host_pointers = options_.host_pointer && has(WGPUFeatureName_HostMappedPointer);
+  if (host_pointers) adapter_limits.nextInChain = &host_pointer.chain;
+  if (dawn().AdapterGetLimits(adapter, &adapter_limits) != WGPUStatus_Success) {
+    throw DeviceError(message("[webgpu] ", info_.name, ": its limits cannot be read"));
+  }
+  adapter_limits.nextInChain = nullptr;
+  require(adapter_limits, info_);
+  host_pointer_alignment_ = host_pointers ? host_pointer.hostMappedPointerAlignment : 0;
+
+  // A subgroup's lanes are found by subgroup_id and subgroup_invocation_id, never by guessing from the thread's number.
+  subgroups_ = options_.subgroups && has(WGPUFeatureName_Subgroups) &&
+               dawn().InstanceHasWGSLLanguageFeature(instance(), WGPUWGSLLanguageFeatureName_SubgroupId) != 0;
+  timestamps_ = options_.timestamps && has(WGPUFeatureName_TimestampQuery);
+
+  std::vector<WGPUFeatureName> features;
+  for (int feature : {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
+                      int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_HostMappedPointer,
+                      WGPUFeatureName_ImplicitDeviceSynchronization}) {
+    if (has(feature)) features.push_back(static_cast<WGPUFeatureName>(feature));
+  }
+
+  std::vector<const char*> enabled = {"disable_lazy_clear_for_mapped_at_creation_buffer"};
+  std::vector<const char*> disabled = {"timestamp_quantization"};
+  if (!options_.validation) enabled.insert(enabled.end(), {"skip_validation", "disable_robustness", "disable_polyfills_on_integer_div_and_mod"});
+  if (!options_.dot4) enabled.push_back("polyfill_packed_4x8_dot_product");
+  WGPUDawnTogglesDescriptor toggles{};
+  toggles.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnTogglesDescriptor);
+  toggles.enabledToggles = enabled.data();
+  toggles.enabledToggleCount = enabled.size();
+  toggles.disabledToggles = disabled.data();
+  toggles.disabledToggleCount = disabled.size();
+
+  WGPUDeviceDescriptor descriptor{};
+  descriptor.nextInChain = &toggles.chain;
+  descriptor.label = view("rwkvnative");
+  descriptor.requiredFeatures = features.data();
+  descriptor.requiredFeatureCount = features.size();
+  descriptor.requiredLimits = &adapter_limits;
+  descriptor.deviceLostCallbackInfo.mode = WGPUCallbackMode_AllowSpontaneous;
+  descriptor.deviceLostCallbackInfo.userdata1 = fault_.get();
+  descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView text_view, void* fault, void*) {
+    if (reason == WGPUDeviceLostReason_Destroyed || reason == WGPUDeviceLostReason_CallbackCancelled) return;
+    static_cast<Fault*>(fault)->record("the device was lost: " + text(text_view));
+  };
+  descriptor.uncapturedErrorCallbackInfo.userdata1 = fault_.get();
+  descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType, WGPUStringView text_view, void* fault, void*) {
+    static_cast<Fault*>(fault)->record(text(text_view));
+  };
+
+  struct Answer {
+    WGPUDevice device = nullptr;
+    std::string text;
+  } answer;
+  WGPURequestDeviceCallbackInfo callback{};
+  callback.mode = WGPUCallbackMode_WaitAnyOnly;
+  callback.userdata1 = &answer;
+  callback.callback = [](WGPURequestDeviceStatus, WGPUDevice device, WGPUStringView text_view, void* out, void*) {
+    auto& target = *static_cast<Answer*>(out);
+    target.device = device;
+    target.text = text(text_view);
+  };
+  WGPUFutureWaitInfo wait{dawn().AdapterRequestDevice(adapter, &descriptor, callback), false};
+  dawn().InstanceWaitAny(instance(), 1, &wait, UINT64_MAX);
+  if (answer.device == nullptr) throw DeviceError(message("[webgpu] ", info_.name, ": cannot be opened: ", answer.text));
+  device_ = DeviceHandle(answer.device);
+  queue_ = QueueHandle(dawn().DeviceGetQueue(device_.get()));
+
+  if (dawn().DeviceGetLimits(device_.get(), &limits_) != WGPUStatus_Success) {
+    throw DeviceError(message("[webgpu] ", info_.name, ": the device's limits cannot be read"));
+  }
+  max_binding_ = std::min({limits_.maxStorageBufferBindingSize, limits_.maxBufferSize, options_.max_binding}) / 256 * 256;
+  if (max_binding_ < kMinBinding) {
+    throw DeviceError(message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding));
+  }
+  WGPUAdapterInfo adapter_info{};
+  if (subgroups_ && dawn().AdapterGetInfo(adapter, &adapter_info) == WGPUStatus_Success) {
+    subgroup_min_size_ = std::max(1u, adapter_info.subgroupMinSize);
+    subgroup_max_size_ = std::max(subgroup_min_size_, adapter_info.subgroupMaxSize);
+    dawn().AdapterInfoFreeMembers(adapter_info);
+  }
+}
+
+void Device::check() const {
+  const std::scoped_lock lock(fault_->mutex);
+  if (!fault_->text.empty()) throw DeviceError(message("[webgpu] ", info_.name, ": ", fault_->text));
+}
+
+void Device::wait(WGPUFuture future) const {
+  WGPUFutureWaitInfo info{future, false};
+  const WGPUWaitStatus status = dawn().InstanceWaitAny(instance(), 1, &info, UINT64_MAX);
+  check();
+  if (status != WGPUWaitStatus_Success) throw DeviceError(message("[webgpu] ", info_.name, ": waiting for the device failed"));
+}
+
+void Device::wait_idle() const {
+  WGPUQueueWorkDoneCallbackInfo callback{};
+  callback.mode = WGPUCallbackMode_WaitAnyOnly;
+  callback.callback = [](WGPUQueueWorkDoneStatus, WGPUStringView, void*, void*) {};
+  wait(dawn().QueueOnSubmittedWorkDone(queue(), callback));
+}
+
+void Device::push_scopes() const {
+  for (WGPUErrorFilter filter : {WGPUErrorFilter_Validation, WGPUErrorFilter_Internal, WGPUErrorFilter_OutOfMemory}) {
+    dawn().DevicePushErrorScope(get(), filter);
+  }
+}
+
+void Device::pop_scopes(const std::string& what) const {
+  std::string error;
+  for (int scope = 0; scope < 3; ++scope) {
+    WGPUPopErrorScopeCallbackInfo callback{};
+    callback.mode = WGPUCallbackMode_WaitAnyOnly;
+    callback.userdata1 = &error;
+    callback.callback = [](WGPUPopErrorScopeStatus, WGPUErrorType type, WGPUStringView text_view, void* out, void*) {
+      auto& target = *static_cast<std::string*>(out);
+      if (type != WGPUErrorType_NoError && target.empty()) target = text(text_view);
+    };
+    wait(dawn().DevicePopErrorScope(get(), callback));
+  }
+  if (!error.empty()) throw DeviceError(message("[webgpu] ", info_.name, ": ", what, ": ", error));
+}
+
+Buffer Device::create_buffer(const std::string& label, uint64_t bytes, WGPUBufferUsage usage, bool mapped) const {
+  const uint64_t size = (std::max<uint64_t>(bytes, 16) + 15) / 16 * 16;
+  if (size > limits_.maxBufferSize) {
+    throw DeviceError(message("[webgpu] ", info_.name, ": ", label, " needs a buffer of ", size, " bytes, the device allows ", limits_.maxBufferSize));
+  }
+  WGPUBufferDescriptor descriptor{};
+  descriptor.label = view(label);
+  descriptor.usage = usage;
+  descriptor.size = size;
+  descriptor.mappedAtCreation = mapped;
+  Buffer buffer{checked(message(label, " (", size, " bytes)"), [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }), size};
+  if (!buffer) throw DeviceError(message("[webgpu] ", info_.name, ": ", label, ": no buffer of ", size, " bytes"));
+  return buffer;
+}
+
+EncoderHandle Device::create_encoder(const char* label) const {
+  WGPUCommandEncoderDescriptor descriptor{};
+  descriptor.label = view(label);
+  return EncoderHandle(dawn().DeviceCreateCommandEncoder(get(), &descriptor));
+}
+
+void Device::submit(EncoderHandle encoder) const {
+  WGPUCommandBufferDescriptor descriptor{};
+  const CommandBufferHandle commands(dawn().CommandEncoderFinish(encoder.get(), &descriptor));
+  const WGPUCommandBuffer raw = commands.get();
+  dawn().QueueSubmit(queue(), 1, &raw);
+}
+
+void Device::read(WGPUBuffer buffer, uint64_t offset, std::span<std::byte> out) const {
+  if (out.empty()) return;
+  const Buffer staging = create_buffer("read-back", out.size(), WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
+  EncoderHandle encoder = create_encoder("read-back");
+  dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), buffer, offset, staging.get(), 0, out.size());
+  submit(std::move(encoder));
+  WGPUBufferMapCallbackInfo callback{};
+  callback.mode = WGPUCallbackMode_WaitAnyOnly;
+  callback.callback = [](WGPUMapAsyncStatus, WGPUStringView, void*, void*) {};
+  wait(dawn().BufferMapAsync(staging.get(), WGPUMapMode_Read, 0, out.size(), callback));
+  const void* mapped = dawn().BufferGetConstMappedRange(staging.get(), 0, out.size());
+  if (mapped == nullptr) throw DeviceError(message("[webgpu] ", info_.name, ": reading ", out.size(), " bytes back failed"));
+  std::memcpy(out.data(), mapped, out.size());
+  dawn().BufferUnmap(staging.get());
+}
+
+void Device::write(WGPUBuffer buffer, uint64_t offset, std::span<const std::byte> in) const {
+  dawn().QueueWriteBuffer(queue(), buffer, offset, in.data(), in.size());
+  check();
+}
+
+}  // namespace rwkvnative::webgpu

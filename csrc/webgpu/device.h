@@ -1,0 +1,112 @@
+// An opened GPU: its limits and features, memory, waiting, and what went wrong on it.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "webgpu/dawn.h"
+#include "webgpu/options.h"
+
+namespace rwkvnative::webgpu {
+
+// A listed adapter. `info.id` is "webgpu:N".
+struct Adapter {
+  AdapterHandle handle;
+  DeviceInfo info;
+};
+
+std::vector<Adapter> list_adapters();
+// The adapter that `device` names; see open_webgpu().
+Adapter choose_adapter(const std::string& device);
+
+// A range of a buffer, as a binding sees it.
+struct Buffer {
+  BufferHandle handle;
+  uint64_t size = 0;
+
+  WGPUBuffer get() const { return handle.get(); }
+  explicit operator bool() const { return bool(handle); }
+};
+
+// Thread-safe, as Dawn's objects are with implicit synchronization.
+class Device {
+ public:
+  Device(Adapter adapter, const Options& options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceInfo& info() const { return info_; }
+  const Options& options() const { return options_; }
+  void set_tuning(const Tuning& tuning) { options_.tuning = tuning; }
+  const WGPULimits& limits() const { return limits_; }
+  // The smaller of the adapter's limit and the option's, a multiple of 256.
+  uint64_t max_binding() const { return max_binding_; }
+  bool subgroups() const { return subgroups_; }
+  // Every subgroup has a size from min to max, both powers of two; 1 without subgroups.
+  uint32_t subgroup_min_size() const { return subgroup_min_size_; }
+  uint32_t subgroup_max_size() const { return subgroup_max_size_; }
+  bool timestamps() const { return timestamps_; }
+  uint32_t host_pointer_alignment() const { return host_pointer_alignment_; }
+
+  WGPUDevice get() const { return device_.get(); }
+  WGPUQueue queue() const { return queue_.get(); }
+
+  // Throws DeviceError if the device has no such room. Zeroed.
+  Buffer create_buffer(const std::string& label, uint64_t bytes, WGPUBufferUsage usage, bool mapped = false) const;
+
+  EncoderHandle create_encoder(const char* label) const;
+  void submit(EncoderHandle encoder) const;
+
+  // Waits for one of Dawn's futures, asleep. Throws DeviceError if the device was lost or has recorded an error.
+  void wait(WGPUFuture future) const;
+  // Waits for everything submitted so far.
+  void wait_idle() const;
+  // Throws the first error that the device has recorded.
+  void check() const;
+
+  // Copies between host memory and a buffer with CopySrc / CopyDst, through staging memory; blocks. Offsets and sizes are
+  // multiples of 4.
+  void read(WGPUBuffer buffer, uint64_t offset, std::span<std::byte> out) const;
+  void write(WGPUBuffer buffer, uint64_t offset, std::span<const std::byte> in) const;
+
+  // Runs `create` between error scopes; throws DeviceError "`what`: Dawn's message" if it failed.
+  template <class Create>
+  auto checked(const std::string& what, Create create) const {
+    push_scopes();
+    auto result = create();
+    pop_scopes(what);
+    return result;
+  }
+
+ private:
+  struct Fault {
+    std::mutex mutex;
+    std::string text;  // the first error; empty while all is well
+    void record(const std::string& error);
+  };
+
+  void open(WGPUAdapter adapter);
+  void push_scopes() const;
+  void pop_scopes(const std::string& what) const;
+
+  DeviceInfo info_;
+  Options options_;
+  AdapterHandle adapter_;
+  std::unique_ptr<Fault> fault_;  // before the device: its callbacks write here until it is gone
+  DeviceHandle device_;
+  QueueHandle queue_;
+  WGPULimits limits_{};
+  uint64_t max_binding_ = 0;
+  bool subgroups_ = false;
+  bool timestamps_ = false;
+  uint32_t subgroup_min_size_ = 1, subgroup_max_size_ = 1;
+  uint32_t host_pointer_alignment_ = 0;
+};
+
+}  // namespace rwkvnative::webgpu

@@ -1,0 +1,30 @@
+#include "webgpu/instance.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace rwkvnative::webgpu {
+
+WGPUInstance instance() {
+  static const WGPUInstance made = [] {
+    // f16 is off by default on NVIDIA for lack of conformance at the edges of its range; turned on like this it is there
+    // for the kernels that want it.
+    const std::array enabled = {"allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"};
+    WGPUDawnTogglesDescriptor toggles{};
+    toggles.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnTogglesDescriptor);
+    toggles.enabledToggles = enabled.data();
+    toggles.enabledToggleCount = enabled.size();
+    const WGPUInstanceFeatureName features[] = {WGPUInstanceFeatureName_TimedWaitAny, WGPUInstanceFeatureName_MultipleDevicesPerAdapter};
+    WGPUInstanceDescriptor descriptor{};
+    descriptor.nextInChain = &toggles.chain;
+    descriptor.requiredFeatures = features;
+    descriptor.requiredFeatureCount = std::size(features);
+    const WGPUInstance instance = dawn().CreateInstance(&descriptor);
+    if (instance == nullptr) throw DeviceError("[webgpu] Dawn could not create an instance; expected a Dawn with timed waits");
+    return instance;
+  }();
+  return made;
+}
+
+}  // namespace rwkvnative::webgpu

@@ -1,0 +1,18 @@
+// Q3_K, y = d (s - 32) (q - 4), s per 16 values. Row: low two bits 8 B a unit; third bits 4 B a unit; twelve scale bytes per
+// 256 values (block_q3_k in core/quant_blocks.h); d 2 B per 256 values.
+fn decode_q3_k(row: u32, unit: u32, units: u32) -> Block {
+  let plane = 4u * row;
+  let bits = fifth_bits(weight_word(plane + 2u * units + unit));
+  let low = two_bits(weight_word(plane + 2u * unit)) | (bits[0] >> vec4(2u));
+  let high = two_bits(weight_word(plane + 2u * unit + 1u)) | (bits[1] >> vec4(2u));
+  let scales = plane + 3u * units + 3u * (unit >> 3u);
+  var s: vec2<f32>;
+  for (var half = 0u; half < 2u; half++) {
+    let j = 2u * (unit & 7u) + half;
+    let low_bits = (weight_word(scales + ((j >> 2u) & 1u)) >> (8u * (j & 3u) + 4u * (j >> 3u))) & 15u;
+    let high_bits = (weight_word(scales + 2u) >> (8u * (j & 3u) + 2u * (j >> 2u))) & 3u;
+    s[half] = f32(low_bits | (high_bits << 4u)) - 32.0;
+  }
+  let d = weight_half(2u * plane + 6u * units + 6u * (units >> 3u) + (unit >> 3u));
+  return Block(low, high, d * s, -4.0 * d * s);
+}

@@ -1,0 +1,48 @@
+// Sums and maxima over neighbouring threads, through subgroups: `lanes`, a power of two, divides the subgroup size.
+// Called in uniform control flow.
+var<workgroup> subgroup_sums: array<f32, kWorkgroup / kSubgroupMin>;
+var<private> thread_of_workgroup: u32;
+var<private> subgroup_of_thread: u32;
+var<private> lane_of_thread: u32;
+var<private> subgroup_lanes: u32;
+
+fn group_sum(value: f32, lanes: u32) -> f32 {
+  var sum = value;
+  if (lanes > 1u) { sum += subgroupShuffleXor(sum, 1u); }
+  if (lanes > 2u) { sum += subgroupShuffleXor(sum, 2u); }
+  if (lanes > 4u) { sum += subgroupShuffleXor(sum, 4u); }
+  if (lanes > 8u) { sum += subgroupShuffleXor(sum, 8u); }
+  if (lanes > 16u) { sum += subgroupShuffleXor(sum, 16u); }
+  return sum;
+}
+
+fn group_max(value: f32, lanes: u32) -> f32 {
+  var most = value;
+  if (lanes > 1u) { most = max(most, subgroupShuffleXor(most, 1u)); }
+  if (lanes > 2u) { most = max(most, subgroupShuffleXor(most, 2u)); }
+  if (lanes > 4u) { most = max(most, subgroupShuffleXor(most, 4u)); }
+  if (lanes > 8u) { most = max(most, subgroupShuffleXor(most, 8u)); }
+  if (lanes > 16u) { most = max(most, subgroupShuffleXor(most, 16u)); }
+  return most;
+}
+
+// Over the whole workgroup; every thread gets the sum.
+fn workgroup_sum(value: f32) -> f32 {
+  let sum = subgroupAdd(value);
+  if (lane_of_thread == 0u) { subgroup_sums[subgroup_of_thread] = sum; }
+  workgroupBarrier();
+  var total = 0.0;
+  for (var i = 0u; i < kWorkgroup / subgroup_lanes; i++) { total += subgroup_sums[i]; }
+  workgroupBarrier();
+  return total;
+}
+
+@compute @workgroup_size(kWorkgroup)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_id) subgroup: u32,
+        @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_size) size: u32) {
+  subgroup_of_thread = subgroup;
+  lane_of_thread = lane;
+  subgroup_lanes = size;
+  thread_of_workgroup = subgroup * size + lane;
+  run(workgroup, subgroup * size + lane);
+}

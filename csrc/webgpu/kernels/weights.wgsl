@@ -1,0 +1,65 @@
+// The packed weights of one dispatch (layout: csrc/webgpu/pack.h). A quantized row is a record of planes: the codes of its
+// units (32 consecutive values) first, then scales; `row` is the index of its first vec4, `units` the number of its units.
+@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
+
+// 32 values y = scale * code + offset; scale and offset of values 0..15 and of values 16..31.
+// Codes are signed bytes, four to a word, in order: `low` holds values 0..15, `high` values 16..31.
+struct Block {
+  low: vec4<u32>,
+  high: vec4<u32>,
+  scale: vec2<f32>,
+  offset: vec2<f32>,
+}
+
+fn weight_word(index: u32) -> u32 {
+  return weights[index >> 2u][index & 3u];
+}
+
+fn weight_half(index: u32) -> f32 {
+  let pair = unpack2x16float(weight_word(index >> 1u));
+  return select(pair.x, pair.y, (index & 1u) == 1u);
+}
+
+fn weight_byte(index: u32) -> u32 {
+  return (weight_word(index >> 2u) >> (8u * (index & 3u))) & 255u;
+}
+
+fn nibbles(codes: vec4<u32>) -> Block {
+  return Block(codes & vec4(0x0f0f0f0fu), (codes >> vec4(4u)) & vec4(0x0f0f0f0fu), vec2(0.0), vec2(0.0));
+}
+
+// The bit planes store the bit of value 4 q + b of a unit (q = 0..7, b = 0..3) at bit 8 b + q: quad q, in place for bit 4.
+fn fifth_bits(plane: u32) -> array<vec4<u32>, 2> {
+  return array(((vec4(plane) << vec4(4u, 3u, 2u, 1u)) & vec4(0x10101010u)),
+               ((vec4(plane) >> vec4(0u, 1u, 2u, 3u)) & vec4(0x10101010u)));
+}
+
+// Two-bit planes: quad q = 4 w + p of a unit is bits 2p, 2p + 1 of each byte of word w.
+fn two_bits(word: u32) -> vec4<u32> {
+  return (vec4(word) >> vec4(0u, 2u, 4u, 6u)) & vec4(0x03030303u);
+}
+
+// The 6-bit scale and minimum of sub-block j of a K-quant's twelve scale bytes (block_q4_k in core/quant_blocks.h).
+fn scale_min(words: vec3<u32>, j: u32) -> vec2<f32> {
+  let shift = 8u * (j & 3u);
+  let a = words.x >> shift;
+  let b = words.y >> shift;
+  let c = words.z >> shift;
+  let high = j >= 4u;
+  let s = select(a & 63u, (c & 15u) | ((a >> 2u) & 0x30u), high);
+  let m = select(b & 63u, ((c >> 4u) & 15u) | ((b >> 2u) & 0x30u), high);
+  return vec2(f32(s), f32(m));
+}
+
+// The codebook of IQ4_NL and IQ4_XS for four codes at once (kIq4Codebook in core/quant_blocks.h).
+const kIq4Words = array<u32, 4>(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
+fn iq4_level(code: u32) -> u32 {
+  return (kIq4Words[code >> 2u] >> (8u * (code & 3u))) & 255u;
+}
+fn iq4_word(codes: u32) -> u32 {
+  return iq4_level(codes & 15u) | (iq4_level((codes >> 8u) & 15u) << 8u) | (iq4_level((codes >> 16u) & 15u) << 16u) |
+         (iq4_level(codes >> 24u) << 24u);
+}
+fn iq4_words(codes: vec4<u32>) -> vec4<u32> {
+  return vec4(iq4_word(codes.x), iq4_word(codes.y), iq4_word(codes.z), iq4_word(codes.w));
+}

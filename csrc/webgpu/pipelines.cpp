@@ -1,0 +1,176 @@
+#include "webgpu/pipelines.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr std::array<uint32_t, 3> kMainNumbers = {0, 1, 2};
+constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
+constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
+
+std::span<const uint32_t> numbers(Bindings bindings) {
+  switch (bindings) {
+    case Bindings::Embed: return kEmbedNumbers;
+    case Bindings::Choice: return kChoiceNumbers;
+    default: return kMainNumbers;
+  }
+}
+
+struct Entry {
+  uint32_t number;
+  WGPUBufferBindingType type;
+  bool dynamic = false;
+};
+
+BindGroupLayoutHandle make_layout(const Device& device, const char* label, std::initializer_list<Entry> entries) {
+  std::vector<WGPUBindGroupLayoutEntry> raw;
+  for (const Entry& entry : entries) {
+    WGPUBindGroupLayoutEntry out{};
+    out.binding = entry.number;
+    out.visibility = WGPUShaderStage_Compute;
+    out.buffer.type = entry.type;
+    out.buffer.hasDynamicOffset = entry.dynamic;
+    raw.push_back(out);
+  }
+  WGPUBindGroupLayoutDescriptor descriptor{};
+  descriptor.label = view(label);
+  descriptor.entries = raw.data();
+  descriptor.entryCount = raw.size();
+  return device.checked(label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device.get(), &descriptor)); });
+}
+
+PipelineLayoutHandle make_pipeline_layout(const Device& device, const char* label, std::initializer_list<WGPUBindGroupLayout> groups) {
+  const std::vector<WGPUBindGroupLayout> raw(groups);
+  WGPUPipelineLayoutDescriptor descriptor{};
+  descriptor.label = view(label);
+  descriptor.bindGroupLayouts = raw.data();
+  descriptor.bindGroupLayoutCount = raw.size();
+  return device.checked(label, [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device.get(), &descriptor)); });
+}
+
+}  // namespace
+
+Pipelines::Pipelines(const Device& device) : device_(device) {
+  constexpr auto kRead = WGPUBufferBindingType_ReadOnlyStorage;
+  constexpr auto kWrite = WGPUBufferBindingType_Storage;
+  main_ = make_layout(device, "main", {{0, kRead}, {1, kWrite}, {2, kRead}});
+  embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
+  choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
+  state_ = make_layout(device, "state", {{0, kWrite, true}});
+  sequence_ = make_layout(device, "sequence", {{0, WGPUBufferBindingType_Uniform, true}});
+  main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
+  embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
+  choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
+  state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
+  state_many_pipeline_ = make_pipeline_layout(device, "state of one of many", {main_.get(), state_.get(), sequence_.get()});
+}
+
+WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
+  switch (bindings) {
+    case Bindings::Embed: return embed_.get();
+    case Bindings::Choice: return choice_.get();
+    default: return main_.get();
+  }
+}
+
+WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
+  switch (bindings) {
+    case Bindings::Embed: return embed_pipeline_.get();
+    case Bindings::Choice: return choice_pipeline_.get();
+    case Bindings::MainState: return state_pipeline_.get();
+    case Bindings::MainStateMany: return state_many_pipeline_.get();
+    default: return main_pipeline_.get();
+  }
+}
+
+const Kernel& Pipelines::request(const std::string& label, const std::string& source, Bindings bindings) {
+  const std::scoped_lock lock(mutex_);
+  std::unique_ptr<Kernel>& kernel = kernels_[message(static_cast<int>(bindings), source)];
+  if (kernel != nullptr) return *kernel;
+  kernel = std::make_unique<Kernel>();
+  kernel->label = label;
+
+  WGPUShaderSourceWGSL wgsl{};
+  wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;
+  wgsl.code = view(source);
+  WGPUShaderModuleDescriptor module{};
+  module.nextInChain = &wgsl.chain;
+  module.label = view(label);
+  // A text that does not compile is reported with the pipeline; the scope keeps it from being reported twice.
+  dawn().DevicePushErrorScope(device_.get(), WGPUErrorFilter_Validation);
+  kernel->module = ShaderModuleHandle(dawn().DeviceCreateShaderModule(device_.get(), &module));
+  WGPUPopErrorScopeCallbackInfo scope{};
+  scope.mode = WGPUCallbackMode_WaitAnyOnly;
+  scope.userdata1 = kernel.get();
+  scope.callback = [](WGPUPopErrorScopeStatus, WGPUErrorType type, WGPUStringView text_view, void* out, void*) {
+    if (type != WGPUErrorType_NoError) static_cast<Kernel*>(out)->error = text(text_view);
+  };
+  device_.wait(dawn().DevicePopErrorScope(device_.get(), scope));
+
+  WGPUComputePipelineDescriptor descriptor{};
+  descriptor.label = view(label);
+  descriptor.layout = pipeline_layout(bindings);
+  descriptor.compute.module = kernel->module.get();
+  descriptor.compute.entryPoint = view("main");
+  WGPUCreateComputePipelineAsyncCallbackInfo callback{};
+  callback.mode = WGPUCallbackMode_WaitAnyOnly;
+  callback.userdata1 = kernel.get();
+  callback.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline pipeline, WGPUStringView text_view, void* out, void*) {
+    auto& target = *static_cast<Kernel*>(out);
+    if (status == WGPUCreatePipelineAsyncStatus_Success) {
+      target.pipeline = PipelineHandle(pipeline);
+    } else if (target.error.empty()) {
+      target.error = text(text_view);
+    }
+    target.ready = true;
+  };
+  kernel->future = dawn().DeviceCreateComputePipelineAsync(device_.get(), &descriptor, callback);
+  return *kernel;
+}
+
+void Pipelines::finish() {
+  const std::scoped_lock lock(mutex_);
+  for (const auto& [source, kernel] : kernels_) {
+    if (kernel->ready) continue;
+    device_.wait(kernel->future);
+    kernel->module = {};
+  }
+  std::string error;
+  for (auto kernel = kernels_.begin(); kernel != kernels_.end();) {
+    if (kernel->second->pipeline) {
+      ++kernel;
+      continue;
+    }
+    if (error.empty()) error = message("kernel ", kernel->second->label, ": ", kernel->second->error);
+    kernel = kernels_.erase(kernel);
+  }
+  if (!error.empty()) throw DeviceError(message("[webgpu] ", device_.info().name, ": ", error));
+}
+
+BindGroupHandle Pipelines::bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const {
+  return bind(label, group_layout(bindings), numbers(bindings), ranges);
+}
+
+BindGroupHandle Pipelines::bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers,
+                                std::span<const Range> ranges) const {
+  std::vector<WGPUBindGroupEntry> raw;
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    WGPUBindGroupEntry entry{};
+    entry.binding = numbers[i];
+    entry.buffer = ranges[i].buffer;
+    entry.offset = ranges[i].offset;
+    entry.size = ranges[i].size;
+    raw.push_back(entry);
+  }
+  WGPUBindGroupDescriptor descriptor{};
+  descriptor.label = view(label);
+  descriptor.layout = layout;
+  descriptor.entries = raw.data();
+  descriptor.entryCount = raw.size();
+  return device_.checked(label, [&] { return BindGroupHandle(dawn().DeviceCreateBindGroup(device_.get(), &descriptor)); });
+}
+
+}  // namespace rwkvnative::webgpu

@@ -1,0 +1,64 @@
+// Bind group layouts and compiled kernels of a device.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "webgpu/device.h"
+
+namespace rwkvnative::webgpu {
+
+// What a kernel is given besides its own group 0.
+enum class Bindings {
+  Main,            // 0 weights, 1 activations, 2 params
+  Embed,           // and 3 tokens, 4 norms
+  Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
+  MainState,       // and group 1: a part of the state
+  MainStateMany,   // and group 2: the sequence
+};
+
+struct Kernel {
+  std::string label;
+  PipelineHandle pipeline;
+  std::string error;
+  WGPUFuture future{};
+  ShaderModuleHandle module;
+  bool ready = false;
+};
+
+// Compiles kernels, once for each text. Thread-safe.
+class Pipelines {
+ public:
+  explicit Pipelines(const Device& device);
+
+  // Starts compiling; finish() waits for everything started. The kernel lives as long as this object.
+  const Kernel& request(const std::string& label, const std::string& source, Bindings bindings);
+  // Throws DeviceError naming the kernel, with Dawn's message.
+  void finish();
+
+  WGPUBindGroupLayout group_layout(Bindings bindings) const;  // of group 0
+  WGPUBindGroupLayout state_layout() const { return state_.get(); }
+  WGPUBindGroupLayout sequence_layout() const { return sequence_.get(); }
+
+  // Group 0 from its buffers in the order of the layout.
+  struct Range {
+    WGPUBuffer buffer;
+    uint64_t offset = 0, size = WGPU_WHOLE_SIZE;
+  };
+  BindGroupHandle bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const;
+  BindGroupHandle bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers, std::span<const Range> ranges) const;
+
+ private:
+  WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
+
+  const Device& device_;
+  BindGroupLayoutHandle main_, embed_, choice_, state_, sequence_;
+  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_many_pipeline_;
+  std::mutex mutex_;
+  std::map<std::string, std::unique_ptr<Kernel>> kernels_;
+};
+
+}  // namespace rwkvnative::webgpu

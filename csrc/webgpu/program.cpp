@@ -1,0 +1,355 @@
+#include "webgpu/program.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint32_t kSequenceStride = 256;  // bytes of a sequence's uniforms: the largest alignment of a dynamic offset
+
+const DeviceState& device_state(const State& state, const StateLayout* layout) {
+  const auto* own = dynamic_cast<const DeviceState*>(&state);
+  if (own == nullptr || own->layout() != layout) throw InputError("[webgpu] the state belongs to another model");
+  return *own;
+}
+
+WGPUBuffer state_out(const Sequence& sequence) { return static_cast<const DeviceState*>(sequence.state_out)->buffer(); }
+
+uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+// The logit that a key of kernels/candidates.wgsl stands for.
+float key_logit(uint32_t key) { return std::bit_cast<float>((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key); }
+
+}  // namespace
+
+DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape)
+    : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
+  const bool reads_back = shape.readout != Readout::None;
+  flights_.resize(std::max(1u, model_->device->options().tuning.in_flight));
+  const uint32_t head_rows = shape.readout == Readout::AllLogits ? shape.rows : shape.sequences;
+  for (Flight& flight : flights_) {
+    if (!reads_back) continue;
+    flight.readback = model_->device->create_buffer("results", result_bytes(shape.sequences, head_rows), WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
+  }
+  params_.resize(4 * (1 + size_t{shape.sequences} + shape.rows));
+}
+
+DeviceProgram::~DeviceProgram() = default;
+
+DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) {
+  if (sequences.empty() || sequences.size() > shape_.sequences) {
+    throw InputError(message("[webgpu] submit: expected 1 to ", shape_.sequences, " sequences, got ", sequences.size()));
+  }
+  std::fill(params_.begin(), params_.end(), 0u);
+  Work work;
+  work.sequences = static_cast<uint32_t>(sequences.size());
+  for (uint32_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    if (sequence.state_out == nullptr) throw InputError("[webgpu] submit: a sequence has no state to write");
+    device_state(*sequence.state_out, model_->state_layout.get());
+    if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->state_layout.get());
+    for (uint32_t other = 0; other < s; ++other) {
+      if (sequences[other].state_out == sequence.state_out) throw InputError("[webgpu] submit: two sequences write the same state");
+    }
+    if (sequence.tokens.empty() && !(has_choice_ && shape_.readout == Readout::Argmax)) {
+      throw InputError("[webgpu] submit: a sequence without tokens needs an earlier submit that chose one");
+    }
+    const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(sequence.tokens.size()));
+    if (rows > shape_.rows - work.rows) throw InputError(message("[webgpu] submit: expected at most ", shape_.rows, " tokens"));
+    uint32_t* info = params_.data() + 4 * (1 + s);
+    info[0] = work.rows;
+    info[1] = rows;
+    for (uint32_t r = 0; r < rows; ++r) {
+      const int32_t token = sequence.tokens.empty() ? -1 : sequence.tokens[r];
+      if (!sequence.tokens.empty() && (token < 0 || static_cast<uint32_t>(token) >= model_->plan->n_vocab)) {
+        throw InputError(message("[webgpu] submit: expected token ids below ", model_->plan->n_vocab, ", got ", token));
+      }
+      uint32_t* row = params_.data() + 4 * (1 + shape_.sequences + work.rows + r);
+      row[0] = static_cast<uint32_t>(token);
+      row[1] = s;
+    }
+    work.rows += rows;
+  }
+  work.head_rows = shape_.readout == Readout::AllLogits ? work.rows : work.sequences;
+  params_[0] = work.rows;
+  params_[1] = work.sequences;
+  params_[2] = work.head_rows;
+  prepare_bias(sequences, work);
+  if (params_ != written_params_) {
+    dawn().QueueWriteBuffer(model_->device->queue(), compiled_.params.get(), 0, params_.data(), params_.size() * sizeof(uint32_t));
+    for (uint32_t s = 0; compiled_.sequences && s < work.sequences; ++s) {
+      dawn().QueueWriteBuffer(model_->device->queue(), compiled_.sequences.get(), uint64_t{s} * kSequenceStride, params_.data() + 4 * (1 + s), 16);
+    }
+    written_params_ = params_;
+  }
+  return work;
+}
+
+void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work) {
+  if (shape_.readout != Readout::Candidates && shape_.readout != Readout::Argmax) return;
+  bias_.assign(4, 0u);
+  for (uint32_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    if (sequence.bias_ids.size() != sequence.bias_values.size()) throw InputError("[webgpu] submit: as many bias values as ids expected");
+    const size_t begin = bias_.size();
+    for (size_t i = 0; i < sequence.bias_ids.size(); ++i) {
+      const int32_t id = sequence.bias_ids[i];
+      if (id < 0 || static_cast<uint32_t>(id) >= model_->plan->n_vocab) throw InputError(message("[webgpu] submit: bias for token ", id, ", expected ids below ", model_->plan->n_vocab));
+      bias_.insert(bias_.end(), {static_cast<uint32_t>(id), std::bit_cast<uint32_t>(sequence.bias_values[i]), s, 0u});
+    }
+    // The kernel adds in parallel: one entry for each id.
+    struct Entry {
+      uint32_t id, value, sequence, pad;
+    };
+    auto* first = reinterpret_cast<Entry*>(bias_.data() + begin);
+    auto* last = first + sequence.bias_ids.size();
+    std::stable_sort(first, last, [](const Entry& a, const Entry& b) { return a.id < b.id; });
+    Entry* out = first;
+    for (Entry* in = first; in != last; ++in) {
+      if (out != first && out[-1].id == in->id) {
+        out[-1].value = std::bit_cast<uint32_t>(std::bit_cast<float>(out[-1].value) + std::bit_cast<float>(in->value));
+      } else {
+        *out++ = *in;
+      }
+    }
+    bias_.resize(begin + 4 * static_cast<size_t>(out - first));
+  }
+  work.bias = static_cast<uint32_t>(bias_.size() / 4 - 1);
+  if (work.bias == 0) return;
+  bias_[0] = work.bias;
+  if (bias_.size() * sizeof(uint32_t) > compiled_.bias.size) {
+    throw InputError(message("[webgpu] submit: at most ", compiled_.bias.size / 16 - 1, " biased tokens, got ", work.bias));
+  }
+  dawn().QueueWriteBuffer(model_->device->queue(), compiled_.bias.get(), 0, bias_.data(), bias_.size() * sizeof(uint32_t));
+}
+
+void DeviceProgram::encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const {
+  const uint64_t bytes = model_->state_layout->bytes();
+  for (const Sequence& sequence : sequences) {
+    if (sequence.state_in == nullptr) {
+      dawn().CommandEncoderClearBuffer(encoder, state_out(sequence), 0, bytes);
+    } else if (sequence.state_in != sequence.state_out) {
+      dawn().CommandEncoderCopyBufferToBuffer(encoder, static_cast<const DeviceState*>(sequence.state_in)->buffer(), 0, state_out(sequence), 0, bytes);
+    }
+  }
+}
+
+void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work) const {
+  if (dispatch.grid == Grid::Bias && work.bias == 0) return;
+  dawn().ComputePassEncoderSetPipeline(pass, dispatch.kernel->pipeline.get());
+  dawn().ComputePassEncoderSetBindGroup(pass, 0, dispatch.group.get(), 0, nullptr);
+  uint32_t x = dispatch.x, y = 1;
+  switch (dispatch.grid) {
+    case Grid::Fixed: break;
+    case Grid::Rows: x = work.rows; break;
+    case Grid::RowTiles: y = ceil_div(work.rows, dispatch.tile); break;
+    case Grid::RowsY: y = work.rows; break;
+    case Grid::HeadRows: x = work.head_rows; break;
+    case Grid::HeadTiles: y = ceil_div(work.head_rows, dispatch.tile); break;
+    case Grid::Sequences: y = work.sequences; break;
+    case Grid::Bias: x = ceil_div(work.bias, dispatch.x); break;
+    case Grid::SequenceRows:
+    case Grid::EachSequence:
+      for (uint32_t s = 0; s < work.sequences; ++s) {
+        const auto* state = static_cast<const DeviceState*>(sequences[s].state_out);
+        dawn().ComputePassEncoderSetBindGroup(pass, 1, state->group(dispatch.state_part), 1, &dispatch.state_offset);
+        if (compiled_.sequences) {
+          const uint32_t offset = s * kSequenceStride;
+          dawn().ComputePassEncoderSetBindGroup(pass, 2, compiled_.sequences_group.get(), 1, &offset);
+        }
+        const uint32_t count = dispatch.grid == Grid::SequenceRows ? params_[4 * (1 + s) + 1] : dispatch.x;
+        dawn().ComputePassEncoderDispatchWorkgroups(pass, count, 1, 1);
+      }
+      return;
+  }
+  dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
+}
+
+uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) const {
+  const Activations& act = compiled_.activations;
+  switch (shape_.readout) {
+    case Readout::None: return 0;
+    case Readout::LastLogits:
+    case Readout::AllLogits: return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
+    case Readout::Hidden: return uint64_t{head_rows} * act[compiled_.hidden_slot].padded * sizeof(float);
+    case Readout::Candidates:
+      if (compiled_.candidates_on_host) return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
+      return uint64_t{sequences} * compiled_.result_stride * 8;
+    case Readout::Argmax: return uint64_t{sequences} * sizeof(uint32_t);
+  }
+  return 0;
+}
+
+std::pair<WGPUBuffer, uint64_t> DeviceProgram::result_source() const {
+  const Activations& act = compiled_.activations;
+  if (shape_.readout == Readout::Argmax) return {compiled_.tokens.get(), 0};
+  if (shape_.readout == Readout::Candidates && !compiled_.candidates_on_host) return {compiled_.entries.get(), 0};
+  const size_t slot = shape_.readout == Readout::Hidden ? compiled_.hidden_slot : compiled_.logits_slot;
+  return {act.buffer().get(), uint64_t{16} * act[slot].values};
+}
+
+Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
+  const auto free = std::find_if(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
+  if (free == flights_.end()) throw InputError(message("[webgpu] submit: ", flights_.size(), " tickets are open already; wait for one first"));
+  Flight& flight = *free;
+  const Device& device = *model_->device;
+  const Work work = prepare(sequences);
+
+  EncoderHandle encoder = device.create_encoder("program");
+  encode_states(encoder.get(), sequences);
+  WGPUComputePassDescriptor descriptor{};
+  {
+    const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+    for (const Dispatch& dispatch : compiled_.dispatches) encode(pass.get(), dispatch, sequences, work);
+    dawn().ComputePassEncoderEnd(pass.get());
+  }
+  flight.sequences = work.sequences;
+  flight.head_rows = work.head_rows;
+  const uint64_t bytes = result_bytes(work.sequences, work.head_rows);
+  if (bytes != 0) {
+    const auto [buffer, offset] = result_source();
+    dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), buffer, offset, flight.readback.get(), 0, bytes);
+  }
+  device.submit(std::move(encoder));
+  if (bytes != 0) {
+    WGPUBufferMapCallbackInfo callback{};
+    callback.mode = WGPUCallbackMode_WaitAnyOnly;
+    callback.callback = [](WGPUMapAsyncStatus, WGPUStringView, void*, void*) {};
+    flight.future = dawn().BufferMapAsync(flight.readback.get(), WGPUMapMode_Read, 0, bytes, callback);
+  } else {
+    WGPUQueueWorkDoneCallbackInfo callback{};
+    callback.mode = WGPUCallbackMode_WaitAnyOnly;
+    callback.callback = [](WGPUQueueWorkDoneStatus, WGPUStringView, void*, void*) {};
+    flight.future = dawn().QueueOnSubmittedWorkDone(device.queue(), callback);
+  }
+  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  flight.ticket = ++last_ticket_;
+  return flight.ticket;
+}
+
+Result DeviceProgram::wait(Ticket ticket) {
+  const auto found = std::find_if(flights_.begin(), flights_.end(), [&](const Flight& f) { return f.ticket == ticket; });
+  if (ticket == 0 || found == flights_.end()) throw InputError(message("[webgpu] wait: ticket ", ticket, " is not open"));
+  found->ticket = 0;
+  model_->device->wait(found->future);
+  const uint64_t bytes = result_bytes(found->sequences, found->head_rows);
+  if (bytes == 0) return {};
+  const auto* mapped = static_cast<const std::byte*>(dawn().BufferGetConstMappedRange(found->readback.get(), 0, bytes));
+  if (mapped == nullptr) throw DeviceError(message("[webgpu] ", model_->device->info().name, ": the results cannot be read back"));
+  Result result = unpack(*found, mapped);
+  dawn().BufferUnmap(found->readback.get());
+  return result;
+}
+
+Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) const {
+  Result result;
+  if (shape_.readout == Readout::Argmax) {
+    flight.ids.resize(flight.sequences);
+    std::memcpy(flight.ids.data(), mapped, flight.sequences * sizeof(int32_t));
+    result.tokens = flight.ids;
+    return result;
+  }
+  if (shape_.readout == Readout::Candidates) {
+    const uint32_t k = std::min(shape_.candidates, model_->plan->n_vocab);
+    flight.ids.resize(size_t{flight.sequences} * k);
+    flight.values.resize(size_t{flight.sequences} * k);
+    flight.candidates.resize(flight.sequences);
+    for (uint32_t s = 0; s < flight.sequences; ++s) {
+      CandidateList& list = flight.candidates[s];
+      list.ids = std::span(flight.ids).subspan(size_t{s} * k, k);
+      list.logits = std::span(flight.values).subspan(size_t{s} * k, k);
+      if (compiled_.candidates_on_host) {
+        host_candidates(flight, s, reinterpret_cast<const float*>(mapped) + uint64_t{s} * compiled_.activations[compiled_.logits_slot].padded, k);
+        continue;
+      }
+      const auto* entries = reinterpret_cast<const uint32_t*>(mapped) + uint64_t{s} * compiled_.result_stride * 2;
+      list.log_sum_exp = std::bit_cast<float>(entries[0]);
+      for (uint32_t i = 0; i < k; ++i) {
+        flight.values[size_t{s} * k + i] = key_logit(entries[2 * (1 + i)]);
+        flight.ids[size_t{s} * k + i] = static_cast<int32_t>(entries[2 * (1 + i) + 1]);
+      }
+    }
+    result.candidates = flight.candidates;
+    return result;
+  }
+  const SlotPlace& slot = compiled_.activations[shape_.readout == Readout::Hidden ? compiled_.hidden_slot : compiled_.logits_slot];
+  flight.values.resize(size_t{flight.head_rows} * slot.width);
+  for (uint32_t row = 0; row < flight.head_rows; ++row) {
+    std::memcpy(flight.values.data() + size_t{row} * slot.width, mapped + size_t{row} * slot.padded * sizeof(float), slot.width * sizeof(float));
+  }
+  result.values = flight.values;
+  return result;
+}
+
+// For more candidates than the device sorts.
+void DeviceProgram::host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const {
+  const uint32_t n = model_->plan->n_vocab;
+  std::vector<int32_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                    [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
+  double sum = 0;
+  for (uint32_t i = 0; i < n; ++i) sum += std::exp(double{logits[i]} - logits[order[0]]);
+  flight.candidates[sequence].log_sum_exp = static_cast<float>(logits[order[0]] + std::log(sum));
+  for (uint32_t i = 0; i < k; ++i) {
+    flight.ids[size_t{sequence} * k + i] = order[i];
+    flight.values[size_t{sequence} * k + i] = logits[order[i]];
+  }
+}
+
+void DeviceProgram::write_slot(SlotId slot, std::span<const float> values) {
+  compiled_.activations.write(*model_->device, static_cast<size_t>(slot), values);
+}
+
+void DeviceProgram::read_slot(SlotId slot, std::span<float> values) const {
+  compiled_.activations.read(*model_->device, static_cast<size_t>(slot), values);
+}
+
+std::vector<OpTime> DeviceProgram::profile(std::span<const Sequence> sequences) {
+  const Device& device = *model_->device;
+  if (!device.timestamps()) throw DeviceError(message("[webgpu] ", device.info().name, " has no timestamps"));
+  constexpr uint32_t kPerSet = 2048;
+  const Work work = prepare(sequences);
+  const size_t n = compiled_.dispatches.size();
+  std::vector<QuerySetHandle> sets;
+  for (size_t i = 0; i * kPerSet < n; ++i) {
+    WGPUQuerySetDescriptor descriptor{};
+    descriptor.type = WGPUQueryType_Timestamp;
+    descriptor.count = 2 * kPerSet;
+    sets.emplace_back(dawn().DeviceCreateQuerySet(device.get(), &descriptor));
+  }
+  const Buffer resolved = device.create_buffer("timestamps", sets.size() * 2 * kPerSet * 8, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
+  EncoderHandle encoder = device.create_encoder("profile");
+  encode_states(encoder.get(), sequences);
+  for (size_t i = 0; i < n; ++i) {
+    WGPUPassTimestampWrites writes{};
+    writes.querySet = sets[i / kPerSet].get();
+    writes.beginningOfPassWriteIndex = static_cast<uint32_t>(2 * (i % kPerSet));
+    writes.endOfPassWriteIndex = writes.beginningOfPassWriteIndex + 1;
+    WGPUComputePassDescriptor descriptor{};
+    descriptor.timestampWrites = &writes;
+    const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+    encode(pass.get(), compiled_.dispatches[i], sequences, work);
+    dawn().ComputePassEncoderEnd(pass.get());
+  }
+  for (size_t i = 0; i < sets.size(); ++i) {
+    const uint32_t count = static_cast<uint32_t>(std::min<size_t>(kPerSet, n - i * kPerSet)) * 2;
+    dawn().CommandEncoderResolveQuerySet(encoder.get(), sets[i].get(), 0, count, resolved.get(), i * 2 * kPerSet * 8);
+  }
+  device.submit(std::move(encoder));
+  std::vector<uint64_t> ticks(sets.size() * 2 * kPerSet);
+  device.read(resolved.get(), 0, std::as_writable_bytes(std::span(ticks)));
+  std::vector<OpTime> times;
+  for (size_t i = 0; i < n; ++i) {
+    times.push_back({compiled_.dispatches[i].kernel->label, 1e-3 * static_cast<double>(ticks[2 * i + 1] - ticks[2 * i])});
+  }
+  return times;
+}
+
+}  // namespace rwkvnative::webgpu

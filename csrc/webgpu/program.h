@@ -1,0 +1,106 @@
+// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. See compile.cpp for how it is made.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "webgpu/activations.h"
+#include "webgpu/model.h"
+
+namespace rwkvnative::webgpu {
+
+// How the number of workgroups follows from what a submit brings; `x` is Dispatch::x.
+enum class Grid {
+  Fixed,         // x
+  Rows,          // rows
+  RowTiles,      // x * ceil(rows / tile)
+  RowsY,         // x * rows
+  HeadRows,      // rows that the head works on
+  HeadTiles,     // x * ceil(head rows / tile)
+  Sequences,     // x * sequences
+  Bias,          // ceil(bias entries / x)
+  SequenceRows,  // once a sequence: its rows
+  EachSequence,  // once a sequence: x
+};
+
+struct Dispatch {
+  const Kernel* kernel = nullptr;
+  BindGroupHandle group;
+  Grid grid = Grid::Fixed;
+  uint32_t x = 1, tile = 1;
+  uint32_t state_part = 0;     // of SequenceRows and EachSequence
+  uint32_t state_offset = 0;   // in bytes
+};
+
+// Everything that compiling makes.
+struct Compiled {
+  Activations activations;
+  std::vector<Dispatch> dispatches;
+  Buffer params, tokens, entries, bias, sequences, dummy;
+  BindGroupHandle sequences_group;
+  size_t logits_slot = 0, hidden_slot = 0;
+  uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
+  bool candidates_on_host = false;
+};
+
+struct OpTime {
+  std::string label;
+  double microseconds;
+};
+
+class DeviceProgram final : public Program {
+ public:
+  DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape);
+  ~DeviceProgram() override;
+
+  Ticket submit(std::span<const Sequence> sequences) override;
+  Result wait(Ticket ticket) override;
+  uint32_t max_in_flight() const override { return static_cast<uint32_t>(flights_.size()); }
+  void write_slot(SlotId slot, std::span<const float> values) override;
+  void read_slot(SlotId slot, std::span<float> values) const override;
+
+  // Runs one submit with a timestamp around every dispatch. Throws DeviceError where the device has no timestamps.
+  std::vector<OpTime> profile(std::span<const Sequence> sequences);
+
+ private:
+  struct Flight {
+    Ticket ticket = 0;  // 0: free
+    Buffer readback;
+    WGPUFuture future{};
+    uint32_t sequences = 0, head_rows = 0;
+    // What the result points to, until the flight is used again.
+    std::vector<float> values;
+    std::vector<int32_t> ids;
+    std::vector<CandidateList> candidates;
+  };
+  // The numbers of one submit that grids depend on.
+  struct Work {
+    uint32_t rows = 0, sequences = 0, head_rows = 0, bias = 0;
+  };
+
+  Work prepare(std::span<const Sequence> sequences);
+  void prepare_bias(std::span<const Sequence> sequences, Work& work);
+  void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
+  void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work) const;
+  // Bytes of the results of a submit, and where they are.
+  uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
+  std::pair<WGPUBuffer, uint64_t> result_source() const;
+  Result unpack(Flight& flight, const std::byte* mapped) const;
+  void host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const;
+
+  std::shared_ptr<const LoadedParts> model_;
+  Shape shape_;
+  Compiled compiled_;
+  std::vector<Flight> flights_;
+  Ticket last_ticket_ = 0;
+  std::vector<uint32_t> params_, written_params_;
+  std::vector<uint32_t> bias_;
+  bool has_choice_ = false;  // a token chosen by an earlier submit is on the device
+};
+
+// compile.cpp
+Compiled compile(const LoadedParts& model, const Shape& shape);
+
+}  // namespace rwkvnative::webgpu

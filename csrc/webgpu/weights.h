@@ -1,0 +1,52 @@
+// The weights of a plan on the device: packed (pack.h), and grouped so that each dispatch needs one binding.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "core/plan.h"
+#include "webgpu/device.h"
+
+namespace rwkvnative::webgpu {
+
+// Some rows of a tensor within a group.
+struct PlacedRows {
+  TensorId tensor = kNone;
+  uint32_t first_row = 0, rows = 0;
+  uint32_t at = 0;         // vec4 of the first row within the group's binding
+  uint32_t row_vec4s = 0;  // from row to row
+};
+
+// What one dispatch binds.
+struct WeightGroup {
+  std::vector<PlacedRows> rows;
+  uint32_t buffer = 0;
+  uint64_t offset = 0, bytes = 0;
+};
+
+class Weights {
+ public:
+  // Places the tensors of each op: all of an op's tensors in one group where they fit a binding; matrices of Embed, Linear and
+  // Head that do not are split by rows over several groups. Then packs and uploads, telling `progress` bytes of the file.
+  // Throws DeviceError if the device has no room.
+  Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
+
+  // Groups of an op: [0] the vectors of Embed and Head, everything of ShiftMix and Wkv7; then the pieces of matrices.
+  std::span<const WeightGroup> groups(size_t op) const { return ops_.at(op); }
+  WGPUBuffer buffer(const WeightGroup& group) const { return buffers_.at(group.buffer).get(); }
+  uint64_t device_bytes() const;
+
+ private:
+  void place(const Plan& plan);
+  void upload(const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
+
+  const Device& device_;
+  std::vector<std::vector<WeightGroup>> ops_;
+  std::vector<uint64_t> buffer_bytes_;
+  std::vector<Buffer> buffers_;
+};
+
+// Where a tensor lies in a group that holds all of it.
+const PlacedRows& placed(const WeightGroup& group, TensorId tensor);
+
+}  // namespace rwkvnative::webgpu
