@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import oracle
-from synthetic import SyntheticModel, build_model
-
 from rwkvnative import _core
+from synthetic import SyntheticModel, build_model
 
 # The devices under test, comma-separated ids as `rwkvnative devices` prints them.
 DEVICES = os.environ.get("RWKVNATIVE_TEST_DEVICES", "cpu").split(",")

@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_cpu_kernels(tmp_path):
     assert output.splitlines()[:-1] == _core.cpu_kernels()
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or os.name == "nt", reason="emulated on x86-64 Linux only")
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="emulated on x86-64 Linux only")
 def test_arm64_kernels(tmp_path):
     if not (shutil.which(CROSS_COMPILER) and shutil.which(EMULATOR) and shutil.which("cmake")):
         if os.environ.get("CI"):

@@ -5,14 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import synthetic
-from engines import (Case, assert_states_close, case, devices_under_test, f32_bound, open_engine, random_tokens, relative_error,
-                     row_errors, run)
+from engines import (
+    Case,
+    assert_states_close,
+    case,
+    devices_under_test,
+    f32_bound,
+    open_engine,
+    random_tokens,
+    relative_error,
+    row_errors,
+    run,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Oracle
-from synthetic import ALL_TYPES, FLOAT_TYPES, build_model
-
 from rwkvnative import _core
+from synthetic import ALL_TYPES, FLOAT_TYPES, build_model, encode
 
 EVERY_CPU_KERNEL_SET = True
 QUANTIZED_TYPES = [t for t in ALL_TYPES if t not in FLOAT_TYPES]
@@ -94,6 +103,20 @@ def test_int8_is_the_documented_rounding(kernel_set, options, n_tokens):
     assert np.median(errors) <= f32_bound("cpu")
 
 
+@pytest.mark.parametrize("n_tokens", [1, 40])
+@pytest.mark.parametrize("scale", [0.0, 1e-18, 1e-22])
+def test_int8_numerics_of_vanishing_activations(device, scale, n_tokens):
+    """relu(W_key x)^2 of 1e-36 and below: 127 over the largest of 32 values overflows; the values round to nothing."""
+    model = build_model(n_embd=256, type="Q8_0", types={"channel_mix_key": "F32"}, seed=3)
+    for i in range(model.shape.n_layer):
+        name = f"blk.{i}.channel_mix_key.weight"
+        model.tensors[name] = encode(name, model.tensors[name].dequantized() * np.float32(scale), "F32")
+    tokens = random_tokens(n_tokens)
+    logits, _ = run(open_engine(model, device, numerics="int8"), tokens)
+    expected, _ = Oracle.from_model(model).forward(tokens)
+    assert np.median(row_errors(logits, expected)) <= INT8_BOUND
+
+
 @pytest.mark.parametrize("n_tokens", [1, 48])
 def test_official_package(device, official, n_tokens):
     """The rwkv package's own numbers; it ran in float32 too and is 9e-7 from the oracle (tests/test_oracle.py)."""
@@ -126,6 +149,25 @@ def test_official_package(device, official, n_tokens):
 ])
 def test_shapes(device, options):
     check_f32(case(33, **{"seed": 7, **options}), device)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-14])
+def test_short_keys(device, scale):
+    """kk = k k_k / max(|k k_k|, 1e-12): of any length above the epsilon it is a unit vector, below it is shorter.
+
+    Adding an epsilon to the sum of squares instead would be seen here, and nowhere else."""
+    model = build_model(n_embd=128, seed=9)
+    for i in range(model.shape.n_layer):
+        name = f"blk.{i}.time_mix_key.weight"
+        model.tensors[name] = encode(name, model.tensors[name].dequantized() * np.float32(scale), "F32")
+    # The state that kk reads must not be of the keys' size: start from one of order one.
+    rng = np.random.default_rng(0)
+    start = {name: rng.standard_normal(values.shape) for name, values in Oracle.from_model(model).zero_state().items()}
+    tokens = random_tokens(12)
+    expected, expected_state = Oracle.from_model(model).forward(tokens, start)
+    logits, state = run(open_engine(model, device), tokens, start)
+    assert row_errors(logits, expected).max() <= f32_bound(device)
+    assert_states_close(state, expected_state, f32_bound(device))
 
 
 @settings(max_examples=40)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from engines import config, open_engine, random_tokens, run
 from gguf import GGMLQuantizationType as GgmlType
-from synthetic import SyntheticModel, Tensor, build_model, encode, random_weights
-
 from rwkvnative import _core
 from rwkvnative.errors import InputError, RwkvError
+from synthetic import SyntheticModel, Tensor, build_model, encode, random_weights
 
 BASE = build_model(n_embd=128, n_layer=2, type="Q8_0", n_vocab=270, seed=21)
 UNUSED = {f"blk.0.time_mix_v{i}.weight" for i in "012"}
@@ -192,3 +191,27 @@ def test_weights_of_zero_and_of_extremes_stay_finite(device):
         logits, state = run(open_engine(dataclasses.replace(BASE, tensors=tensors), device), random_tokens(20, 270))
         assert np.isfinite(logits).all()
         assert all(np.isfinite(values).all() for values in state.values())
+
+
+@pytest.mark.parametrize("name", ["token_embd.weight", "blk.0.time_mix_key.weight", "blk.1.time_mix_w0.weight",
+                                  "blk.1.channel_mix_value.weight", "output.weight"])
+@pytest.mark.parametrize("numerics", ["f32", "int8"])
+@pytest.mark.parametrize("bits", [0x7FFF, 0x7C00])
+def test_nan_and_infinity_in_weights_stay_numbers(device, name, numerics, bits):
+    """A damaged file may hold anything: the results are then worthless, but ids stay ids and nothing is read out of bounds.
+
+    bits: a float16 NaN or infinity, written over the scales of Q8_0 blocks (and as float32 in the vector)."""
+    tensor = BASE.tensors[name]
+    data = tensor.data.copy()
+    if tensor.ggml_type == GgmlType.Q8_0:
+        data.reshape(-1, 34)[::3, :2] = np.array([bits], "<u2").view(np.uint8)
+    else:
+        data.view(np.float32)[::3] = np.float32(np.array([bits], "<u2").view(np.float16)[0])
+    engine = open_engine(changed(name, dataclasses.replace(tensor, data=data)), device, numerics=numerics)
+    run(engine, random_tokens(20, 270))
+    ids, values, _ = engine.candidates(random_tokens(3, 270), None, engine.new_state(), 40, np.zeros(0, np.int32),
+                                       np.zeros(0, np.float32))
+    assert len(ids) == len(values) == 40 == len(set(ids.tolist()))
+    assert 0 <= ids.min() and ids.max() < 270
+    tokens = engine.greedy(1, engine.new_state(), 5, np.zeros(0, np.int32), None)
+    assert len(tokens) == 5 and all(0 <= token < 270 for token in tokens)

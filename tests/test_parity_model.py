@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import rwkvnative
 from engines import f32_bound, random_tokens, row_errors
 from oracle import Oracle
-from synthetic import make_model
-
-import rwkvnative
 from rwkvnative import Model, State
+from synthetic import make_model
 
 
 @pytest.fixture(scope="module")

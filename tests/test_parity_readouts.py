@@ -107,17 +107,25 @@ def test_greedy_is_argmax(engine):
 
 
 def test_greedy_stops(engine):
+    """It ends with the first stop token, which it returns; the state has then seen all returned tokens but that one."""
     start = engine.new_state()
     expected = greedy_by_logits(engine, 5, start.copy(), 30)
-    # The first token from the fifth on that did not come before: it must stop exactly there, with the token included.
     at = next(i for i in range(5, 30) if expected[i] not in expected[:i])
-    state = start.copy()
-    assert engine.greedy(5, state, 30, tokens_of([999 if expected[at] != 999 else 998, expected[at]]), None)[:at + 1] == expected[:at + 1]
-    assert len(engine.greedy(5, start.copy(), 30, tokens_of([expected[at]]), None)) in (at, at + 1)
+    unused = next(i for i in range(1000) if i not in expected)
+    state, seen_all_but_last = start.copy(), start.copy()
+    assert engine.greedy(5, state, 30, tokens_of([unused, expected[at]]), None) == expected[:at + 1]
+    greedy_by_logits(engine, 5, seen_all_but_last, at + 1)
+    assert_same(state.read(), seen_all_but_last.read())
 
+
+def test_greedy_stops_when_the_callback_says_so(engine):
+    expected = greedy_by_logits(engine, 5, engine.new_state(), 10)
     seen: list[int] = []
-    engine.greedy(5, start.copy(), 30, NO_IDS, lambda token: seen.append(token) or len(seen) < 7)
+    state, seen_all_but_last = engine.new_state(), engine.new_state()
+    assert engine.greedy(5, state, 30, NO_IDS, lambda token: seen.append(token) or len(seen) < 7) == expected[:7]
     assert seen == expected[:7]
+    greedy_by_logits(engine, 5, seen_all_but_last, 7)
+    assert_same(state.read(), seen_all_but_last.read())
 
 
 def test_greedy_callback_errors_come_through(engine):
