@@ -7,6 +7,12 @@
 #include "core/error.h"
 
 namespace rwkvnative::webgpu {
+namespace {
+
+// Where the code of value i of a row is: see kernels/activations.wgsl.
+size_t code_at(const SlotPlace& place, size_t i) { return i / 16 % 2 * (place.padded / 2) + i / 32 * 16 + i % 16; }
+
+}  // namespace
 
 size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes) {
   SlotPlace place{.width = width, .padded = (width + 31) / 32 * 32, .rows = rows, .has_values = values, .has_codes = codes};
@@ -25,17 +31,19 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes) 
 void Activations::allocate(const Device& device) {
   const uint64_t bytes = std::max<uint64_t>(vec4s_, 1) * 16;
   if (bytes > device.max_binding()) {
-    throw DeviceError(message("[webgpu] ", device.info().name, ": activations need a binding of ", bytes, " bytes, the device allows ",
-                              device.max_binding(), "; take fewer rows at once"));
+    throw DeviceError(message("[webgpu] ", device.info().name, ": activations need a binding of ", bytes,
+                              " bytes, the device allows ", device.max_binding(), "; take fewer rows at once"));
   }
-  buffer_ = device.create_buffer("activations", bytes, WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
+  buffer_ = device.create_buffer("activations", bytes,
+                                 WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
 }
 
 void Activations::write(const Device& device, size_t slot, std::span<const float> values) const {
   const SlotPlace& place = slots_.at(slot);
   const size_t rows = values.size() / place.width;
   if (rows * place.width != values.size() || rows > place.rows) {
-    throw InputError(message("[webgpu] write_slot: expected up to ", place.rows, " rows of ", place.width, " values, got ", values.size(), " values"));
+    throw InputError(message("[webgpu] write_slot: expected up to ", place.rows, " rows of ", place.width, " values, got ",
+                             values.size(), " values"));
   }
   std::vector<float> padded(place.padded);
   for (size_t row = 0; row < rows; ++row) {
@@ -54,7 +62,7 @@ void Activations::write(const Device& device, size_t slot, std::span<const float
       float sums[2] = {0, 0};
       for (size_t i = 0; i < 32; ++i) {
         const float code = std::nearbyint(x[i] * inverse);
-        codes[32 * block + i] = static_cast<int8_t>(code);
+        codes[code_at(place, 32 * block + i)] = static_cast<int8_t>(code);
         sums[i / 16] += code;
       }
       const float d = most / 127.0f;
@@ -73,12 +81,14 @@ void Activations::read(const Device& device, size_t slot, std::span<float> value
   const SlotPlace& place = slots_.at(slot);
   const size_t rows = values.size() / place.width;
   if (rows * place.width != values.size() || rows > place.rows) {
-    throw InputError(message("[webgpu] read_slot: expected up to ", place.rows, " rows of ", place.width, " values, got room for ", values.size(), " values"));
+    throw InputError(message("[webgpu] read_slot: expected up to ", place.rows, " rows of ", place.width,
+                             " values, got room for ", values.size(), " values"));
   }
   if (place.has_values) {
     std::vector<float> padded(rows * place.padded);
     device.read(buffer_.get(), 16 * uint64_t{place.values}, std::as_writable_bytes(std::span(padded)));
-    for (size_t row = 0; row < rows; ++row) std::copy_n(padded.data() + row * place.padded, place.width, values.data() + row * place.width);
+    for (size_t row = 0; row < rows; ++row)
+      std::copy_n(padded.data() + row * place.padded, place.width, values.data() + row * place.width);
   } else if (place.has_codes) {
     std::vector<int8_t> codes(rows * place.padded);
     std::vector<float> heads(rows * place.padded / 8);
@@ -86,8 +96,8 @@ void Activations::read(const Device& device, size_t slot, std::span<float> value
     device.read(buffer_.get(), 16 * uint64_t{place.heads}, std::as_writable_bytes(std::span(heads)));
     for (size_t row = 0; row < rows; ++row) {
       for (size_t i = 0; i < place.width; ++i) {
-        const size_t at = row * place.padded + i;
-        values[row * place.width + i] = codes[at] * heads[at / 32 * 4];
+        const size_t code = row * place.padded + code_at(place, i);
+        values[row * place.width + i] = codes[code] * heads[(row * place.padded + i) / 32 * 4];
       }
     }
   } else {

@@ -19,24 +19,32 @@ size_t backend_rank(WGPUBackendType type) {
 
 std::string backend_name(WGPUBackendType type) {
   switch (type) {
-    case WGPUBackendType_Metal: return "Metal";
-    case WGPUBackendType_Vulkan: return "Vulkan";
-    case WGPUBackendType_D3D12: return "D3D12";
-    default: return "?";
+    case WGPUBackendType_Metal:
+      return "Metal";
+    case WGPUBackendType_Vulkan:
+      return "Vulkan";
+    case WGPUBackendType_D3D12:
+      return "D3D12";
+    default:
+      return "?";
   }
 }
 
 DeviceKind kind(WGPUAdapterType type) {
   switch (type) {
-    case WGPUAdapterType_CPU: return DeviceKind::Software;
-    case WGPUAdapterType_IntegratedGPU: return DeviceKind::IntegratedGpu;
-    default: return DeviceKind::DiscreteGpu;
+    case WGPUAdapterType_CPU:
+      return DeviceKind::Software;
+    case WGPUAdapterType_IntegratedGPU:
+      return DeviceKind::IntegratedGpu;
+    default:
+      return DeviceKind::DiscreteGpu;
   }
 }
 
 // Bytes of the largest device-local heap, or 0 where the adapter does not tell.
 uint64_t device_memory(WGPUAdapter adapter) {
-  if (!dawn().AdapterHasFeature(adapter, static_cast<WGPUFeatureName>(WGPUFeatureName_AdapterPropertiesMemoryHeaps))) return 0;
+  if (!dawn().AdapterHasFeature(adapter, static_cast<WGPUFeatureName>(WGPUFeatureName_AdapterPropertiesMemoryHeaps)))
+    return 0;
   WGPUAdapterPropertiesMemoryHeaps heaps{};
   heaps.chain.sType = static_cast<WGPUSType>(WGPUSType_AdapterPropertiesMemoryHeaps);
   WGPUAdapterInfo info{};
@@ -89,7 +97,8 @@ std::vector<AdapterHandle> all_adapters() {
   };
   std::vector<Wish> wishes;
   for (WGPUBackendType backend : kBackends) {
-    for (WGPUPowerPreference power : {WGPUPowerPreference_HighPerformance, WGPUPowerPreference_LowPower}) wishes.push_back({backend, power, false});
+    for (WGPUPowerPreference power : {WGPUPowerPreference_HighPerformance, WGPUPowerPreference_LowPower})
+      wishes.push_back({backend, power, false});
     wishes.push_back({backend, WGPUPowerPreference_Undefined, true});
   }
   for (const Wish& wish : wishes) {
@@ -112,7 +121,9 @@ std::vector<AdapterHandle> all_adapters() {
 }
 
 bool contains_ignoring_case(const std::string& text, const std::string& part) {
-  const auto same = [](char a, char b) { return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b)); };
+  const auto same = [](char a, char b) {
+    return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
+  };
   return std::search(text.begin(), text.end(), part.begin(), part.end(), same) != text.end();
 }
 
@@ -143,7 +154,8 @@ std::vector<Adapter> list_adapters() {
     found.push_back(std::move(entry));
   }
   std::stable_sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
-    return std::pair(a.adapter.info.kind, backend_rank(a.backend)) < std::pair(b.adapter.info.kind, backend_rank(b.backend));
+    return std::pair(a.adapter.info.kind, backend_rank(a.backend)) <
+           std::pair(b.adapter.info.kind, backend_rank(b.backend));
   });
   std::vector<Adapter> adapters;
   for (Found& entry : found) {
@@ -200,7 +212,8 @@ std::string webgpu_unavailable() {
 #elif defined(__APPLE__)
   return "no GPU that Metal can use was found; use device=\"cpu\"";
 #else
-  return "no Vulkan device was found; install the Vulkan loader and a driver (Debian: libvulkan1 and mesa-vulkan-drivers, or the GPU vendor's driver), or use device=\"cpu\"";
+  return "no Vulkan device was found; install the Vulkan loader and a driver (Debian: libvulkan1 and mesa-vulkan-drivers, "
+         "or the GPU vendor's driver), or use device=\"cpu\"";
 #endif
 }
 

@@ -9,7 +9,7 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMaxBiased = 1 << 16; // biased tokens of one submit
+constexpr uint32_t kMaxBiased = 1 << 16;  // biased tokens of one submit
 
 }  // namespace
 
@@ -24,7 +24,8 @@ Compiled compile(const LoadedParts& model, const Shape& shape) { return Compiler
 Compiler::Compiler(const LoadedParts& model, const Shape& shape)
     : model_(model), device_(*model.device), tuning_(device_.options().tuning), plan_(*model.plan), shape_(shape) {
   if (shape.rows == 0 || shape.sequences == 0 || shape.sequences > shape.rows) {
-    throw InputError(message("[webgpu] compile: ", shape.rows, " rows for ", shape.sequences, " sequences; expected at least one each, and a row for each sequence"));
+    throw InputError(message("[webgpu] compile: ", shape.rows, " rows for ", shape.sequences,
+                             " sequences; expected at least one each, and a row for each sequence"));
   }
   max_threads_ = std::min(device_.limits().maxComputeInvocationsPerWorkgroup, device_.limits().maxComputeWorkgroupSizeX);
   subgroup_max_ = device_.subgroup_max_size();
@@ -33,22 +34,32 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 Compiled Compiler::run() {
   plan_slots();
   allocate();
+  compiled_.reads_other_states = one_token() && covers_state();
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
-    std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
+    if (add_fused(i)) {
+      i += 2;
+    } else {
+      std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
+    }
   }
   add_choice();
   model_.pipelines->finish();
   return std::move(compiled_);
 }
 
-bool Compiler::reads_codes(TensorId weight) const { return model_.int8 && traits(plan_.tensor(weight).type).block_values > 1; }
+bool Compiler::reads_codes(TensorId weight) const {
+  return model_.int8 && traits(plan_.tensor(weight).type).block_values > 1;
+}
 
-uint32_t Compiler::tile(uint32_t rows) const { const uint32_t most = tuning_.tile != 0 ? tuning_.tile : device_.info().kind == DeviceKind::Software ? 2 : 8;
-  return std::min(std::bit_ceil(most), std::bit_ceil(rows)); }
+uint32_t Compiler::tile(uint32_t rows) const {
+  const uint32_t most = tuning_.tile != 0 ? tuning_.tile : device_.info().kind == DeviceKind::Software ? 2 : 8;
+  return std::min(std::bit_ceil(most), std::bit_ceil(rows));
+}
 
 const Tensor& Compiler::vector(TensorId id) const {
   const Tensor& tensor = plan_.tensor(id);
-  if (tensor.type != DType::F32) throw InputError(message("[webgpu] ", tensor.name, ": expected F32, got ", traits(tensor.type).name));
+  if (tensor.type != DType::F32)
+    throw InputError(message("[webgpu] ", tensor.name, ": expected F32, got ", traits(tensor.type).name));
   return tensor;
 }
 
@@ -65,7 +76,8 @@ void Compiler::plan_slots() {
         if (part.accumulate) use(part.out).values = true;
       }
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
-      for (SlotId id : {wkv7->r, wkv7->k, wkv7->v, wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden, wkv7->v_first}) {
+      for (SlotId id :
+           {wkv7->r, wkv7->k, wkv7->v, wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden, wkv7->v_first}) {
         if (id != kNone) use(id).values = true;
       }
     } else if (const auto* head = std::get_if<HeadOp>(&op)) {
@@ -80,7 +92,8 @@ void Compiler::plan_slots() {
     } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
       // A quantizing dispatch writes codes only, for all of its parts.
       bool codes_only = true;
-      for (const LinearPart& part : linear->parts) codes_only = codes_only && !part.accumulate && use(part.out).codes && !use(part.out).values;
+      for (const LinearPart& part : linear->parts)
+        codes_only = codes_only && !part.accumulate && use(part.out).codes && !use(part.out).values;
       for (const LinearPart& part : linear->parts) use(part.out).codes_by_producer = codes_only;
     }
   }
@@ -108,6 +121,12 @@ void Compiler::allocate() {
   const bool hidden_values = !head_codes || shape_.readout == Readout::Hidden;
   compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes);
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
+  const bool has_wkv7 =
+      std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<Wkv7Op>(op); });
+  for (int z = 0; z < 4 && has_wkv7; ++z) {
+    const size_t id = act.add(plan_.n_embd, rows, true, false);
+    if (z == 0) compiled_.lora_slots = id;
+  }
   act.allocate(device_);
 
   constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;
@@ -115,17 +134,21 @@ void Compiler::allocate() {
   compiled_.tokens = device_.create_buffer("tokens", 4 * uint64_t{shape_.sequences}, kUsage);
   compiled_.dummy = device_.create_buffer("no weights", 16, kUsage);
   if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax) {
-    compiled_.bias = device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
+    compiled_.bias =
+        device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
   }
   if (!one_token()) {
-    compiled_.sequences = device_.create_buffer("sequences", uint64_t{256} * shape_.sequences, WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
+    compiled_.sequences = device_.create_buffer("sequences", uint64_t{256} * shape_.sequences,
+                                                WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
     constexpr uint32_t kNumber = 0;
     const Pipelines::Range range{compiled_.sequences.get(), 0, 16};
-    compiled_.sequences_group = model_.pipelines->bind("sequences", model_.pipelines->sequence_layout(), std::span(&kNumber, 1), std::span(&range, 1));
+    compiled_.sequences_group = model_.pipelines->bind("sequences", model_.pipelines->sequence_layout(),
+                                                       std::span(&kNumber, 1), std::span(&range, 1));
   }
 }
 
-// ---- text ---------------------------------------------------------------------------------------------------------------------
+// ---- text
+// ---------------------------------------------------------------------------------------------------------------------
 
 bool Compiler::use_subgroups(uint32_t workgroup, uint32_t lanes) const {
   return device_.subgroups() && lanes <= device_.subgroup_min_size() && workgroup % subgroup_max_ == 0;
@@ -142,30 +165,25 @@ ShaderText Compiler::begin(uint32_t workgroup, uint32_t lanes) const {
   return text;
 }
 
-uint32_t Compiler::norm_workgroup(uint32_t width) const {
+uint32_t Compiler::norm_workgroup(uint32_t least) const {
   const uint32_t step = device_.subgroups() ? std::max(32u, subgroup_max_) : 32u;
-  const uint32_t limit = std::max(step, std::min(tuning_.norm_workgroup, max_threads_) / step * step);
-  return std::min(limit, ceil_div(ceil_div(width, 4), step) * step);
+  return std::min(std::max(tuning_.norm_workgroup, ceil_div(least, step) * step), max_threads_) / step * step;
 }
 
-ShaderText Compiler::begin_norm(uint32_t width, float epsilon) const {
-  const uint32_t workgroup = norm_workgroup(width);
+// Quads of a row that a workgroup writes, a multiple of the 8 of a quantized block.
+uint32_t Compiler::norm_chunk(uint32_t mixes) const {
+  return std::max(8u, std::min(tuning_.norm_chunk, max_threads_ / mixes) / 8 * 8);
+}
+
+ShaderText Compiler::begin_norm(uint32_t width, float epsilon, uint32_t least_threads) const {
+  const uint32_t workgroup = norm_workgroup(least_threads);
   const uint32_t quads = ceil_div(width, 4);
   ShaderText text = begin(workgroup, 8);
-  text.constant("kWidth", width).constant("kQuads", quads).constant("kPerThread", ceil_div(quads, workgroup)).constant("kEpsilon", epsilon);
+  text.constant("kWidth", width)
+      .constant("kQuads", quads)
+      .constant("kPerThread", ceil_div(quads, workgroup))
+      .constant("kEpsilon", epsilon);
   text.file("weights").file("activations").file("layer_norm").file("quantize_quad");
-  return text;
-}
-
-std::string Compiler::store_quad_text(const SlotPlace& place, const std::string& row, bool codes) const {
-  std::string text;
-  if (place.has_values) {
-    text += message("if (exists) { act[", place.values, "u + ", row, " * ", place.values_stride(), "u + at] = bitcast<vec4<u32>>(value); }\n    ");
-  }
-  if (codes) {
-    text += message("let quantized = quantize_quad(select(vec4(0.0), value, exists));\n    if (exists) { store_quad(", place.codes, "u + ", row, " * ",
-                    place.codes_stride(), "u, ", place.heads, "u + ", row, " * ", place.heads_stride(), "u, at, quantized); }\n    ");
-  }
   return text;
 }
 
@@ -177,8 +195,8 @@ BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup*
   return model_.pipelines->bind(label, Bindings::Main, ranges);
 }
 
-void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid, uint32_t x,
-                        uint32_t tile, uint32_t state_part, uint64_t state_offset) {
+void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,
+                        Grid grid, uint32_t x, uint32_t tile, uint32_t state_part, uint64_t state_offset) {
   compiled_.dispatches.push_back({.kernel = &model_.pipelines->request(label, source, bindings),
                                   .group = std::move(group),
                                   .grid = grid,
@@ -188,7 +206,20 @@ void Compiler::dispatch(const std::string& label, const std::string& source, Bin
                                   .state_offset = static_cast<uint32_t>(state_offset)});
 }
 
-// ---- embedding, norms -----------------------------------------------------------------------------------------------------------
+void Compiler::dispatch_state(const std::string& label, const ShaderText& text, const char* element,
+                              const WeightGroup& group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part) {
+  const auto source = [&](const char* state) {
+    ShaderText whole = text;
+    return whole.text(instantiate(state, {{"TYPE", element}})).file(one_token() ? "sequence_one" : "sequence_many").str();
+  };
+  const bool other = compiled_.reads_other_states;
+  const Bindings bindings = other ? Bindings::MainStateOther : one_token() ? Bindings::MainState : Bindings::MainStateMany;
+  dispatch(label, source(other ? "state_from_other" : "state_in_place"), bindings, bind_main(label, &group), grid, x, 1,
+           state_part, model_.state_layout->offset(layer, state_part));
+}
+
+// ---- embedding, norms
+// -----------------------------------------------------------------------------------------------------------
 
 void Compiler::add(const EmbedOp& op, size_t op_index) {
   const Tensor& table = plan_.tensor(op.table);
@@ -200,7 +231,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
   const std::string type = lower(traits(table.type).name);
   for (const WeightGroup& piece : groups.subspan(1)) {
     const PlacedRows& rows = piece.rows.front();
-    ShaderText text = begin_norm(table.ne0, op.epsilon);
+    ShaderText text = begin_norm(table.ne0, op.epsilon, 1);
     text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
     text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
     text.constant("kNormWeight", placed(norms, op.norm_weight).at).constant("kNormBias", placed(norms, op.norm_bias).at);
@@ -222,25 +253,39 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
   if (out.has_codes) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
 }
 
-void Compiler::add(const ShiftMixOp& op, size_t op_index) {
+ShaderText Compiler::shift_mix_text(const ShiftMixOp& op, size_t op_index, std::span<const bool> wanted,
+                                    uint32_t& chunk) const {
   const WeightGroup& group = model_.weights->groups(op_index)[0];
   const SlotPlace& x = slot(static_cast<size_t>(op.x));
   vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
   const PlacedRows& lerp = placed(group, op.lerp);
-  std::string lerps, mixes;
+  // Mix(lerp, values, codes, heads, has_values, has_codes)
+  std::string cases;
+  uint32_t mixes = 0;
   for (uint32_t z = 0; z < op.out.size(); ++z) {
-    const size_t out = static_cast<size_t>(op.out[z]);
-    lerps += message("let lerp", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
-    mixes += message("{\n    let value = h[i] + (previous[i] - h[i]) * lerp", z, "[i];\n    ",
-                     store_quad_text(slot(out), "row", slot(out).has_codes), "}\n    ");
+    if (!wanted.empty() && !wanted[z]) continue;
+    const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
+    cases += message("  if (z == ", mixes++, "u) { return Mix(", lerp.at + z * lerp.row_vec4s, "u, ", out.values, "u, ",
+                     out.codes, "u, ", out.heads, "u, ", out.has_values ? "true" : "false", ", ",
+                     out.has_codes ? "true" : "false", "); }\n");
   }
-  ShaderText text = begin_norm(x.width, op.epsilon);
-  text.constant("kX", x.values).constant("kXStride", x.values_stride());
+  const std::string mix_of =
+      message("fn mix_of(z: u32) -> Mix {\n", cases, "  return Mix(", lerp.at, "u, 0u, 0u, 0u, false, false);\n}");
+  chunk = norm_chunk(mixes);
+  ShaderText text = begin_norm(x.width, op.epsilon, mixes * chunk);
+  text.constant("kX", x.values).constant("kXStride", x.values_stride()).constant("kMixes", mixes).constant("kChunk", chunk);
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
-  text.file(one_token() ? "sequence_one" : "sequence_many").text(instantiate("shift_mix", {{"LERPS", lerps}, {"MIXES", mixes}}));
-  const std::string label = message("shift_mix ", op.out.size());
-  dispatch(label, text.str(), one_token() ? Bindings::MainState : Bindings::MainStateMany, bind_main(label, &group), Grid::SequenceRows, 1, 1,
-           op.state_part, model_.state_layout->offset(op.layer, op.state_part));
+  text.text(instantiate("shift_mix", {{"MIXES", mix_of}}));
+  return text;
+}
+
+void Compiler::add(const ShiftMixOp& op, size_t op_index) {
+  uint32_t chunk = 0;
+  ShaderText text = shift_mix_text(op, op_index, {}, chunk);
+  text.file("shift_mix_run");
+  const uint32_t quads = ceil_div(slot(static_cast<size_t>(op.x)).width, 4);
+  dispatch_state(message("shift_mix ", op.out.size()), text, "vec4<f32>", model_.weights->groups(op_index)[0],
+                 Grid::SequenceRows, ceil_div(quads, chunk), op.layer, op.state_part);
 }
 
 void Compiler::add(const HeadOp& op, size_t op_index) {
@@ -249,11 +294,19 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
   vector(op.norm_weight), vector(op.norm_bias);
   const SlotPlace& x = slot(static_cast<size_t>(op.x));
   const SlotPlace& hidden = slot(compiled_.hidden_slot);
-  ShaderText text = begin_norm(x.width, op.epsilon);
-  text.constant("kX", x.values).constant("kXStride", x.values_stride()).constant("kAllRows", is_head_row_count());
-  text.constant("kNormWeight", placed(groups[0], op.norm_weight).at).constant("kNormBias", placed(groups[0], op.norm_bias).at);
-  text.text(instantiate("norm", {{"STORE", "let value = h[i];\n    " + store_quad_text(hidden, "out_row", hidden.has_codes)}}));
-  dispatch("norm", text.str(), Bindings::Main, bind_main("norm", &groups[0]), Grid::HeadRows, 1);
+  const uint32_t chunk = norm_chunk(1);
+  ShaderText text = begin_norm(x.width, op.epsilon, chunk);
+  text.constant("kX", x.values)
+      .constant("kXStride", x.values_stride())
+      .constant("kAllRows", is_head_row_count())
+      .constant("kOneRow", one_token());
+  text.constant("kChunk", chunk)
+      .constant("kNormWeight", placed(groups[0], op.norm_weight).at)
+      .constant("kNormBias", placed(groups[0], op.norm_bias).at);
+  text.constant("kHasValues", hidden.has_values).constant("kHasCodes", hidden.has_codes);
+  text.constant("kValues", hidden.values).constant("kCodes", hidden.codes).constant("kHeads", hidden.heads).file("norm");
+  dispatch("norm", text.str(), Bindings::Main, bind_main("norm", &groups[0]), Grid::HeadRows,
+           ceil_div(ceil_div(x.width, 4), chunk));
   if (shape_.readout == Readout::Hidden) return;
   const LinearMatrix matrix{op.weight, compiled_.hidden_slot, compiled_.logits_slot, Activation::None, false};
   add_linear("head", std::span(&matrix, 1), groups.subspan(1), true);
@@ -266,7 +319,8 @@ void Compiler::add_quantize(size_t id, Grid grid) {
   text.constant("kWidth", place.width).constant("kX", place.values).constant("kXStride", place.values_stride());
   text.constant("kCodes", place.codes).constant("kHeads", place.heads);
   text.file("activations").file("quantize_quad").file("quantize");
-  dispatch("quantize", text.str(), Bindings::Main, bind_main("quantize", nullptr), grid, ceil_div(place.width / 4, kWorkgroup));
+  dispatch("quantize", text.str(), Bindings::Main, bind_main("quantize", nullptr), grid,
+           ceil_div(place.width / 4, kWorkgroup));
 }
 
 }  // namespace rwkvnative::webgpu

@@ -19,6 +19,8 @@ class Compiler {
   void allocate();
   void add(const EmbedOp& op, size_t op_index);
   void add(const ShiftMixOp& op, size_t op_index);
+  // The text of shift_mix.wgsl but its entry, for the mixes that `wanted` says (all if it is empty).
+  ShaderText shift_mix_text(const ShiftMixOp& op, size_t op_index, std::span<const bool> wanted, uint32_t& chunk) const;
   void add(const HeadOp& op, size_t op_index);
   void add_quantize(size_t slot, Grid grid);
   // compile_linear.cpp
@@ -29,10 +31,20 @@ class Compiler {
     size_t in, out;
     Activation activation;
     bool accumulate;
+    bool float_input = false;  // float32 activations even where the weight is quantized
   };
-  void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups, bool of_head);
+  void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
+                  bool of_head);
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
+  std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
+  void add_wkv7(const Wkv7Op& op, size_t op_index);
+  // compile_fused.cpp
+  // The ops op_index ... of a layer's time mix as fewer dispatches; false if they are not that, or do not lend themselves
+  // to it.
+  bool add_fused(size_t op_index);
+  bool covers_state() const;
+  bool is_first_lora(const LinearPart& part, const Wkv7Op& wkv7) const;
   // compile_choice.cpp
   void add_choice();
   void add_argmax();
@@ -52,13 +64,16 @@ class Compiler {
   // Constants and the reduction snippet for a kernel whose groups of neighbouring threads are at most `lanes` wide.
   ShaderText begin(uint32_t workgroup, uint32_t lanes) const;
   bool use_subgroups(uint32_t workgroup, uint32_t lanes) const;
-  uint32_t norm_workgroup(uint32_t width) const;
-  ShaderText begin_norm(uint32_t width, float epsilon) const;
-  // Statements that store the quad `value` of row `row` at quad `at`, if `exists`, in the forms that the slot has.
-  std::string store_quad_text(const SlotPlace& place, const std::string& row, bool codes) const;
+  uint32_t norm_workgroup(uint32_t least_threads) const;
+  uint32_t norm_chunk(uint32_t mixes) const;
+  ShaderText begin_norm(uint32_t width, float epsilon, uint32_t least_threads) const;
 
-  void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid, uint32_t x,
-                uint32_t tile = 1, uint32_t state_part = 0, uint64_t state_offset = 0);
+  void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid,
+                uint32_t x, uint32_t tile = 1, uint32_t state_part = 0, uint64_t state_offset = 0);
+  // A kernel that replaces a part of the state; `text` lacks only the snippets for state and sequence. `element` is the
+  // WGSL type that it sees the state as.
+  void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
+                      Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
   BindGroupHandle bind_main(const std::string& label, const WeightGroup* group) const;
 
   const LoadedParts& model_;
@@ -73,6 +88,8 @@ class Compiler {
 };
 
 std::string lower(std::string_view name);
+// The constants of kernels/activate.wgsl.
+uint32_t activation_number(Activation activation, bool accumulate);
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
 }  // namespace rwkvnative::webgpu

@@ -8,13 +8,14 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kWorkgroup = 256;
-constexpr uint32_t kSlice = 1024;          // logits that one workgroup sorts
+constexpr uint32_t kSlice = 1024;               // logits that one workgroup sorts
 constexpr uint32_t kMaxDeviceCandidates = 512;  // half a slice: every pass at least halves the list
 
 }  // namespace
 
 void Compiler::add_choice() {
-  if (shape_.readout == Readout::Candidates && shape_.candidates == 0) throw InputError("[webgpu] compile: Candidates needs a number of candidates, got 0");
+  if (shape_.readout == Readout::Candidates && shape_.candidates == 0)
+    throw InputError("[webgpu] compile: Candidates needs a number of candidates, got 0");
   if (shape_.readout == Readout::Argmax) add_argmax();
   if (shape_.readout == Readout::Candidates) add_candidates();
 }
@@ -32,16 +33,27 @@ void Compiler::add_argmax() {
   const uint32_t slices = ceil_div(plan_.n_vocab, kSlice);
   compiled_.entries = device_.create_buffer("entries", uint64_t{8} * slices * shape_.sequences, WGPUBufferUsage_Storage);
   const auto bind = [&](const char* label) {
-    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()}, {compiled_.tokens.get()}, {compiled_.entries.get()}, {compiled_.bias.get()}};
+    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
+                                       {compiled_.tokens.get()},
+                                       {compiled_.entries.get()},
+                                       {compiled_.bias.get()}};
     return model_.pipelines->bind(label, Bindings::Choice, ranges);
   };
   ShaderText bias = choice_text(logits);
   dispatch("add_bias", bias.file("add_bias").str(), Bindings::Choice, bind("add_bias"), Grid::Bias, kWorkgroup);
   for (bool first : {true, false}) {
     ShaderText text = choice_text(logits);
-    text.constant("kFirst", first).constant("kSlice", kSlice).constant("kVocabulary", plan_.n_vocab).constant("kCount", slices);
-    text.constant("kIn", 0u).constant("kInStride", slices).constant("kOut", 0u).constant("kOutStride", slices).file("argmax");
-    dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind("argmax"), Grid::Sequences, first ? slices : 1);
+    text.constant("kFirst", first)
+        .constant("kSlice", kSlice)
+        .constant("kVocabulary", plan_.n_vocab)
+        .constant("kCount", slices);
+    text.constant("kIn", 0u)
+        .constant("kInStride", slices)
+        .constant("kOut", 0u)
+        .constant("kOutStride", slices)
+        .file("argmax");
+    dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind("argmax"), Grid::Sequences,
+             first ? slices : 1);
   }
 }
 
@@ -58,7 +70,10 @@ void Compiler::add_candidates() {
   const uint64_t entries = compiled_.candidates_on_host ? 2 : lists[1] + uint64_t{list_stride} * shape_.sequences;
   compiled_.entries = device_.create_buffer("entries", 8 * entries, WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc);
   const auto bind = [&](const char* label) {
-    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()}, {compiled_.tokens.get()}, {compiled_.entries.get()}, {compiled_.bias.get()}};
+    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
+                                       {compiled_.tokens.get()},
+                                       {compiled_.entries.get()},
+                                       {compiled_.bias.get()}};
     return model_.pipelines->bind(label, Bindings::Choice, ranges);
   };
   ShaderText bias = choice_text(logits);
@@ -69,7 +84,11 @@ void Compiler::add_candidates() {
     const uint32_t workgroups = ceil_div(count, kSlice);
     const bool last = workgroups == 1;
     ShaderText text = choice_text(logits);
-    text.constant("kFirst", pass == 0).constant("kLast", last).constant("kSlice", kSlice).constant("kKeep", k).constant("kCount", count);
+    text.constant("kFirst", pass == 0)
+        .constant("kLast", last)
+        .constant("kSlice", kSlice)
+        .constant("kKeep", k)
+        .constant("kCount", count);
     text.constant("kIn", lists[(pass + 1) % 2]).constant("kInStride", list_stride);
     text.constant("kOut", last ? 1u : lists[pass % 2]).constant("kOutStride", last ? compiled_.result_stride : list_stride);
     text.constant("kSums", sums).constant("kSumsStride", slices).constant("kSlices", slices);

@@ -11,7 +11,39 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-uint32_t activation_number(Activation activation, bool accumulate) {  // the constants of kernels/linear.wgsl
+// The threads of a row: as many as possible, if they have nearly as little idle time in the last step as fewer would have;
+// and as many as it takes to keep the device busy with few rows.
+uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads) {
+  const auto efficiency = [&](uint32_t lanes) {
+    return static_cast<float>(steps) / static_cast<float>(ceil_div(steps, lanes) * lanes);
+  };
+  uint32_t best = 1;
+  for (uint32_t lanes = 2; lanes <= most; lanes *= 2) {
+    if (efficiency(lanes) >= 0.95f * efficiency(best)) best = lanes;
+  }
+  while (best < most && best < steps && rows * best < threads) best *= 2;
+  return best;
+}
+
+// Calls of step_<name> for each step, `unroll` of them in a row.
+std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
+  const auto call = [&](const std::string& step) {
+    return message("step_", name, "(part, lane, group, tile, ", step, ", &sums);");
+  };
+  std::string text;
+  const uint32_t looped = steps > unroll ? steps / unroll * unroll : 0;
+  if (looped != 0) {
+    text += message("for (var base = 0u; base < ", looped, "u; base += ", unroll, "u) {\n");
+    for (uint32_t i = 0; i < unroll; ++i) text += message("    ", call(message("base + ", i, "u")), "\n");
+    text += "  }\n  ";
+  }
+  for (uint32_t step = looped; step < steps; ++step) text += call(message(step, "u")) + "\n  ";
+  return text;
+}
+
+}  // namespace
+
+uint32_t activation_number(Activation activation, bool accumulate) {
   if (accumulate) {
     if (activation != Activation::None) throw InputError("[webgpu] linear: an accumulating part with an activation");
     return 4;
@@ -19,23 +51,12 @@ uint32_t activation_number(Activation activation, bool accumulate) {  // the con
   return static_cast<uint32_t>(activation);
 }
 
-// The threads of a row: as many as possible, if they have nearly as little idle time in the last step as fewer would have.
-uint32_t choose_lanes(uint32_t steps, uint32_t most) {
-  const auto efficiency = [&](uint32_t lanes) { return static_cast<float>(steps) / static_cast<float>(ceil_div(steps, lanes) * lanes); };
-  uint32_t best = 1;
-  for (uint32_t lanes = 2; lanes <= most; lanes *= 2) {
-    if (efficiency(lanes) >= 0.95f * efficiency(best)) best = lanes;
-  }
-  return best;
-}
-
-}  // namespace
-
 void Compiler::add(const LinearOp& op, size_t op_index) {
   std::vector<LinearMatrix> matrices;
   std::string label = "linear";
   for (const LinearPart& part : op.parts) {
-    matrices.push_back({part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
+    matrices.push_back(
+        {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
     label += message(" ", plan_.slot(part.out).name);
   }
   add_linear(label, matrices, model_.weights->groups(op_index), false);
@@ -45,11 +66,13 @@ void Compiler::add(const LinearOp& op, size_t op_index) {
   }
 }
 
-void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups, bool of_head) {
+void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix> matrices,
+                          std::span<const WeightGroup> groups, bool of_head) {
   const uint32_t rows_at_once = of_head ? (is_head_row_count() ? shape_.rows : shape_.sequences) : shape_.rows;
   const uint32_t kTile = tile(rows_at_once);
-  const bool quantize_out = !of_head && uses_[matrices[0].out].codes_by_producer && slot(matrices[0].out).has_codes;
-  const uint32_t workgroup = std::min(tuning_.workgroup, max_threads_);
+  const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
+  // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.
+  const uint32_t workgroup = std::min(quantize_out ? std::max(tuning_.workgroup, 512u) : tuning_.workgroup, max_threads_);
   uint32_t most_lanes = std::min(32u, workgroup);
   const bool subgroups = use_subgroups(workgroup, quantize_out ? 8 : 1);
   if (subgroups) most_lanes = std::min(most_lanes, std::bit_floor(device_.subgroup_min_size()));
@@ -61,18 +84,22 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, Kind> kinds;
     std::string cases, instances, parts;
-    uint32_t workgroups = 0, outputs = 0;
+    uint32_t workgroups = 0, outputs = 0, rows_of_all = 0;
+    for (const PlacedRows& placed_rows : group.rows) rows_of_all += placed_rows.rows;
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
-    text.constant("kTile", kTile).file("weights").file("activations");
+    text.constant("kTile", kTile).file("weights").file("activations").file("activate");
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedRows& placed_rows : group.rows) {
-      const auto matrix = std::find_if(matrices.begin(), matrices.end(), [&](const LinearMatrix& m) { return m.weight == placed_rows.tensor; });
+      const auto matrix = std::find_if(matrices.begin(), matrices.end(),
+                                       [&](const LinearMatrix& m) { return m.weight == placed_rows.tensor; });
+      if (matrix == matrices.end()) continue;  // a vector of a Wkv7 op's group
       const Tensor& weight = plan_.tensor(placed_rows.tensor);
       const SlotPlace& in = slot(matrix->in);
       const SlotPlace& out = slot(matrix->out);
-      if (in.width != weight.ne0) throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+      if (in.width != weight.ne0)
+        throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
       const bool is_float = traits(weight.type).block_values == 1;
-      const bool int8 = reads_codes(placed_rows.tensor);
+      const bool int8 = !matrix->float_input && reads_codes(placed_rows.tensor);
       const std::string type = lower(traits(weight.type).name);
       const bool new_kind = kinds.find({weight.type, weight.ne0, int8}) == kinds.end();
       Kind& kind = kinds[{weight.type, weight.ne0, int8}];
@@ -80,17 +107,22 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         const uint32_t steps = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
         const uint32_t wish = is_float ? tuning_.float_lanes : tuning_.lanes;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
-        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most_lanes) : choose_lanes(steps, most_lanes);
+        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most_lanes)
+                               : choose_lanes(steps, most_lanes, rows_of_all, tuning_.threads);
         kind.groups = workgroup / kind.lanes;
         kind.rows = std::max(1u, is_float ? tuning_.float_rows : tuning_.rows);
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
         const std::string name = message("k", kind.number);
         const std::string sums = message(kind.rows * kTile);
-        const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish",
-                                        {{"SUMS", sums}, {"LANES", message(kind.lanes)}, {"ROWS", message(kind.rows)}, {"GROUPS", message(kind.groups)}});
+        const auto finish =
+            instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", {{"SUMS", sums},
+                                                                                     {"LANES", message(kind.lanes)},
+                                                                                     {"ROWS", message(kind.rows)},
+                                                                                     {"GROUPS", message(kind.groups)}});
         std::string load, dot = "dot_f32";
         if (int8) {
-          load = message("load_input(part.input + (tile + m) * ", in.codes_stride(), "u, part.heads + (tile + m) * ", in.heads_stride(), "u, unit)");
+          load = message("load_input(part.input + (tile + m) * ", in.codes_stride(), "u, part.heads + (tile + m) * ",
+                         in.heads_stride(), "u, unit, ", in.heads_stride(), "u)");
           const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
           dot = sixteens ? "dot16" : "dot32";
           text.file("dot_int8");
@@ -107,7 +139,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
                                   {"ROWS", message(kind.rows)},
                                   {"GROUPS", message(kind.groups)},
                                   {"SUMS", sums},
-                                  {"STEPS", message(ceil_div(steps, kind.lanes))},
+                                  {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
                                   {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
                                   {"STRIDE", message(placed_rows.row_vec4s)},
                                   {"INPUT_STRIDE", message(in.values_stride())},
@@ -122,16 +154,18 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
       const uint32_t first_workgroup = workgroups;
       workgroups += ceil_div(placed_rows.rows, kind.rows_per_workgroup());
       // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
-      parts += message("  if (workgroup < ", workgroups, "u) { return Part(", kind.number, "u, ", placed_rows.at, "u, ", placed_rows.rows, "u, (workgroup - ",
-                       first_workgroup, "u) * ", kind.rows_per_workgroup(), "u, ", int8 ? in.codes : in.values, "u, ", in.heads, "u, ",
-                       quantize_out ? out.codes : out.values, "u, ", out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
+      parts += message("  if (workgroup < ", workgroups, "u) { return Part(", kind.number, "u, ", placed_rows.at, "u, ",
+                       placed_rows.rows, "u, (workgroup - ", first_workgroup, "u) * ", kind.rows_per_workgroup(), "u, ",
+                       int8 ? in.codes : in.values, "u, ", in.heads, "u, ", quantize_out ? out.codes : out.values, "u, ",
+                       out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
                        activation_number(matrix->activation, matrix->accumulate), "u); }\n");
     }
     text.constant("kHeadRows", of_head);
     if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
     text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
     text.text(instances).text(instantiate("linear", {{"KINDS", cases}}));
-    dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles, workgroups, kTile);
+    dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
+             workgroups, kTile);
   }
 }
 

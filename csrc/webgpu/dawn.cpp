@@ -28,21 +28,28 @@ std::atomic<DawnAddresses (*)()>& source() {
 GetProcAddress load_library(const char* path) {
 #ifdef _WIN32
   HMODULE library = LoadLibraryA(path);
-  if (library == nullptr) throw DeviceError(message("[webgpu] RWKVNATIVE_DAWN_LIBRARY=", path, ": cannot be loaded (error ", GetLastError(), ")"));
-  auto function = reinterpret_cast<GetProcAddress>(reinterpret_cast<void*>(::GetProcAddress(library, "wgpuGetProcAddress")));
+  if (library == nullptr)
+    throw DeviceError(
+        message("[webgpu] RWKVNATIVE_DAWN_LIBRARY=", path, ": cannot be loaded (error ", GetLastError(), ")"));
+  auto function =
+      reinterpret_cast<GetProcAddress>(reinterpret_cast<void*>(::GetProcAddress(library, "wgpuGetProcAddress")));
 #else
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) throw DeviceError(message("[webgpu] RWKVNATIVE_DAWN_LIBRARY=", path, ": ", dlerror()));
   auto function = reinterpret_cast<GetProcAddress>(dlsym(library, "wgpuGetProcAddress"));
 #endif
-  if (function == nullptr) throw DeviceError(message("[webgpu] RWKVNATIVE_DAWN_LIBRARY=", path, ": it has no wgpuGetProcAddress; expected Dawn's libwebgpu_dawn"));
+  if (function == nullptr)
+    throw DeviceError(message("[webgpu] RWKVNATIVE_DAWN_LIBRARY=", path,
+                              ": it has no wgpuGetProcAddress; expected Dawn's libwebgpu_dawn"));
   return function;
 }
 
 template <class Function>
 void look_up(GetProcAddress get, Function& function, const char* name) {
   function = reinterpret_cast<Function>(get(view(name)));
-  if (function == nullptr) throw DeviceError(message("[webgpu] this Dawn has no function ", name, "; expected the version of the wgpudawn wheel that rwkvnative was built with"));
+  if (function == nullptr)
+    throw DeviceError(message("[webgpu] this Dawn has no function ", name,
+                              "; expected the version of the wgpudawn wheel that rwkvnative was built with"));
 }
 
 Dawn load() {

@@ -9,22 +9,25 @@
 
 namespace rwkvnative::webgpu {
 
-#define RWKVNATIVE_DAWN_FUNCTIONS(X)                                                                                   \
-  X(CreateInstance) X(InstanceRelease) X(InstanceRequestAdapter) X(InstanceWaitAny) X(InstanceHasWGSLLanguageFeature) \
-  X(AdapterGetInfo) X(AdapterGetLimits) X(AdapterHasFeature) X(AdapterRequestDevice) X(AdapterRelease)                \
-  X(AdapterInfoFreeMembers) X(AdapterPropertiesMemoryHeapsFreeMembers)                                                \
-  X(DeviceGetQueue) X(DeviceRelease) X(DeviceDestroy) X(DeviceCreateBuffer) X(DeviceCreateBindGroup)                  \
-  X(DeviceCreateBindGroupLayout) X(DeviceCreatePipelineLayout) X(DeviceCreateShaderModule)                            \
-  X(DeviceCreateComputePipelineAsync) X(DeviceCreateCommandEncoder) X(DeviceCreateQuerySet)                           \
-  X(DevicePushErrorScope) X(DevicePopErrorScope) X(DeviceGetLimits)                                                   \
-  X(QueueSubmit) X(QueueWriteBuffer) X(QueueOnSubmittedWorkDone) X(QueueRelease)                                      \
-  X(BufferMapAsync) X(BufferGetMappedRange) X(BufferGetConstMappedRange) X(BufferUnmap) X(BufferDestroy)              \
-  X(BufferRelease) X(BindGroupRelease) X(BindGroupLayoutRelease) X(PipelineLayoutRelease) X(ShaderModuleRelease)      \
-  X(ShaderModuleGetCompilationInfo) X(ComputePipelineRelease) X(CommandBufferRelease) X(QuerySetRelease)              \
-  X(CommandEncoderBeginComputePass) X(CommandEncoderClearBuffer) X(CommandEncoderCopyBufferToBuffer)                  \
-  X(CommandEncoderFinish) X(CommandEncoderRelease) X(CommandEncoderResolveQuerySet)                                   \
-  X(ComputePassEncoderSetPipeline) X(ComputePassEncoderSetBindGroup) X(ComputePassEncoderDispatchWorkgroups)          \
-  X(ComputePassEncoderEnd) X(ComputePassEncoderRelease)
+#define RWKVNATIVE_DAWN_FUNCTIONS(X)                                                                                       \
+  X(CreateInstance)                                                                                                        \
+  X(InstanceRelease) X(InstanceRequestAdapter) X(InstanceWaitAny) X(InstanceHasWGSLLanguageFeature) X(AdapterGetInfo)      \
+      X(AdapterGetLimits) X(AdapterHasFeature) X(AdapterRequestDevice) X(AdapterRelease) X(AdapterInfoFreeMembers)         \
+          X(AdapterPropertiesMemoryHeapsFreeMembers) X(DeviceGetQueue) X(DeviceRelease) X(DeviceDestroy)                   \
+              X(DeviceCreateBuffer) X(DeviceCreateBindGroup) X(DeviceCreateBindGroupLayout) X(DeviceCreatePipelineLayout)  \
+                  X(DeviceCreateShaderModule) X(DeviceCreateComputePipelineAsync) X(DeviceCreateCommandEncoder)            \
+                      X(DeviceCreateQuerySet) X(DevicePushErrorScope) X(DevicePopErrorScope) X(DeviceGetLimits)            \
+                          X(QueueSubmit) X(QueueWriteBuffer) X(QueueOnSubmittedWorkDone) X(QueueRelease) X(BufferMapAsync) \
+                              X(BufferGetMappedRange) X(BufferGetConstMappedRange) X(BufferUnmap) X(BufferDestroy)         \
+                                  X(BufferRelease) X(BindGroupRelease) X(BindGroupLayoutRelease) X(PipelineLayoutRelease)  \
+                                      X(ShaderModuleRelease) X(ShaderModuleGetCompilationInfo) X(ComputePipelineRelease)   \
+                                          X(CommandBufferRelease) X(QuerySetRelease) X(CommandEncoderBeginComputePass)     \
+                                              X(CommandEncoderClearBuffer) X(CommandEncoderCopyBufferToBuffer)             \
+                                                  X(CommandEncoderFinish) X(CommandEncoderRelease)                         \
+                                                      X(CommandEncoderResolveQuerySet) X(ComputePassEncoderSetPipeline)    \
+                                                          X(ComputePassEncoderSetBindGroup)                                \
+                                                              X(ComputePassEncoderDispatchWorkgroups)                      \
+                                                                  X(ComputePassEncoderEnd) X(ComputePassEncoderRelease)
 
 // The functions of one Dawn library, without their prefix: dawn().QueueSubmit(...).
 struct Dawn {
@@ -45,7 +48,7 @@ inline std::string text(WGPUStringView view) {
 }
 
 // Owns one reference to a Dawn object.
-template <class T, auto Dawn::*Release>
+template <class T, auto Dawn::* Release>
 class Handle {
  public:
   Handle() = default;

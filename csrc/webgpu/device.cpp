@@ -18,13 +18,14 @@ void require(const WGPULimits& limits, const DeviceInfo& info) {
     const char* name;
     uint64_t has, needs;
   };
-  for (const Need& need : {Need{"maxStorageBuffersPerShaderStage", limits.maxStorageBuffersPerShaderStage, 8},
-                           Need{"maxComputeInvocationsPerWorkgroup", limits.maxComputeInvocationsPerWorkgroup, 256},
-                           Need{"maxComputeWorkgroupStorageSize", limits.maxComputeWorkgroupStorageSize, 16384},
-                           Need{"maxDynamicStorageBuffersPerPipelineLayout", limits.maxDynamicStorageBuffersPerPipelineLayout, 1}}) {
+  for (const Need& need :
+       {Need{"maxStorageBuffersPerShaderStage", limits.maxStorageBuffersPerShaderStage, 8},
+        Need{"maxComputeInvocationsPerWorkgroup", limits.maxComputeInvocationsPerWorkgroup, 256},
+        Need{"maxComputeWorkgroupStorageSize", limits.maxComputeWorkgroupStorageSize, 16384},
+        Need{"maxDynamicStorageBuffersPerPipelineLayout", limits.maxDynamicStorageBuffersPerPipelineLayout, 1}}) {
     if (need.has < need.needs) {
-      throw DeviceError(message("[webgpu] ", info.name, ": ", need.name, " is ", need.has, ", expected at least ", need.needs,
-                                "; use another device"));
+      throw DeviceError(message("[webgpu] ", info.name, ": ", need.name, " is ", need.has, ", expected at least ",
+                                need.needs, "; use another device"));
     }
   }
 }
@@ -37,7 +38,10 @@ void Device::Fault::record(const std::string& error) {
 }
 
 Device::Device(Adapter adapter, const Options& options)
-    : info_(std::move(adapter.info)), options_(options), adapter_(std::move(adapter.handle)), fault_(std::make_unique<Fault>()) {
+    : info_(std::move(adapter.info)),
+      options_(options),
+      adapter_(std::move(adapter.handle)),
+      fault_(std::make_unique<Fault>()) {
   open(adapter_.get());
 }
 
@@ -47,18 +51,14 @@ Device::~Device() {
 }
 
 void Device::open(WGPUAdapter adapter) {
-  const auto has = [&](int feature) { return dawn().AdapterHasFeature(adapter, static_cast<WGPUFeatureName>(feature)) != 0; };
+  const auto has = [&](int feature) {
+    return dawn().AdapterHasFeature(adapter, static_cast<WGPUFeatureName>(feature)) != 0;
+  };
   WGPULimits adapter_limits{};
-  WGPUDawnHostMappedPointerLimits host_pointer{};
-  host_pointer.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnHostMappedPointerLimits);
-  const bool host_pointers = options_.host_pointer && has(WGPUFeatureName_HostMappedPointer);
-  if (host_pointers) adapter_limits.nextInChain = &host_pointer.chain;
   if (dawn().AdapterGetLimits(adapter, &adapter_limits) != WGPUStatus_Success) {
     throw DeviceError(message("[webgpu] ", info_.name, ": its limits cannot be read"));
   }
-  adapter_limits.nextInChain = nullptr;
   require(adapter_limits, info_);
-  host_pointer_alignment_ = host_pointers ? host_pointer.hostMappedPointerAlignment : 0;
 
   // A subgroup's lanes are found by subgroup_id and subgroup_invocation_id, never by guessing from the thread's number.
   subgroups_ = options_.subgroups && has(WGPUFeatureName_Subgroups) &&
@@ -66,15 +66,16 @@ void Device::open(WGPUAdapter adapter) {
   timestamps_ = options_.timestamps && has(WGPUFeatureName_TimestampQuery);
 
   std::vector<WGPUFeatureName> features;
-  for (int feature : {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
-                      int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_HostMappedPointer,
-                      WGPUFeatureName_ImplicitDeviceSynchronization}) {
+  for (int feature :
+       {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
+        int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_ImplicitDeviceSynchronization}) {
     if (has(feature)) features.push_back(static_cast<WGPUFeatureName>(feature));
   }
 
   std::vector<const char*> enabled = {"disable_lazy_clear_for_mapped_at_creation_buffer"};
   std::vector<const char*> disabled = {"timestamp_quantization"};
-  if (!options_.validation) enabled.insert(enabled.end(), {"skip_validation", "disable_robustness", "disable_polyfills_on_integer_div_and_mod"});
+  if (!options_.validation)
+    enabled.insert(enabled.end(), {"skip_validation", "disable_robustness", "disable_polyfills_on_integer_div_and_mod"});
   if (!options_.dot4) enabled.push_back("polyfill_packed_4x8_dot_product");
   WGPUDawnTogglesDescriptor toggles{};
   toggles.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnTogglesDescriptor);
@@ -91,14 +92,15 @@ void Device::open(WGPUAdapter adapter) {
   descriptor.requiredLimits = &adapter_limits;
   descriptor.deviceLostCallbackInfo.mode = WGPUCallbackMode_AllowSpontaneous;
   descriptor.deviceLostCallbackInfo.userdata1 = fault_.get();
-  descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView text_view, void* fault, void*) {
+  descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView text_view,
+                                                  void* fault, void*) {
     if (reason == WGPUDeviceLostReason_Destroyed || reason == WGPUDeviceLostReason_CallbackCancelled) return;
     static_cast<Fault*>(fault)->record("the device was lost: " + text(text_view));
   };
   descriptor.uncapturedErrorCallbackInfo.userdata1 = fault_.get();
-  descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType, WGPUStringView text_view, void* fault, void*) {
-    static_cast<Fault*>(fault)->record(text(text_view));
-  };
+  descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType, WGPUStringView text_view,
+                                                       void* fault,
+                                                       void*) { static_cast<Fault*>(fault)->record(text(text_view)); };
 
   struct Answer {
     WGPUDevice device = nullptr;
@@ -123,7 +125,8 @@ void Device::open(WGPUAdapter adapter) {
   }
   max_binding_ = std::min({limits_.maxStorageBufferBindingSize, limits_.maxBufferSize, options_.max_binding}) / 256 * 256;
   if (max_binding_ < kMinBinding) {
-    throw DeviceError(message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding));
+    throw DeviceError(
+        message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding));
   }
   WGPUAdapterInfo adapter_info{};
   if (subgroups_ && dawn().AdapterGetInfo(adapter, &adapter_info) == WGPUStatus_Success) {
@@ -142,7 +145,8 @@ void Device::wait(WGPUFuture future) const {
   WGPUFutureWaitInfo info{future, false};
   const WGPUWaitStatus status = dawn().InstanceWaitAny(instance(), 1, &info, UINT64_MAX);
   check();
-  if (status != WGPUWaitStatus_Success) throw DeviceError(message("[webgpu] ", info_.name, ": waiting for the device failed"));
+  if (status != WGPUWaitStatus_Success)
+    throw DeviceError(message("[webgpu] ", info_.name, ": waiting for the device failed"));
 }
 
 void Device::wait_idle() const {
@@ -176,14 +180,17 @@ void Device::pop_scopes(const std::string& what) const {
 Buffer Device::create_buffer(const std::string& label, uint64_t bytes, WGPUBufferUsage usage, bool mapped) const {
   const uint64_t size = (std::max<uint64_t>(bytes, 16) + 15) / 16 * 16;
   if (size > limits_.maxBufferSize) {
-    throw DeviceError(message("[webgpu] ", info_.name, ": ", label, " needs a buffer of ", size, " bytes, the device allows ", limits_.maxBufferSize));
+    throw DeviceError(message("[webgpu] ", info_.name, ": ", label, " needs a buffer of ", size,
+                              " bytes, the device allows ", limits_.maxBufferSize));
   }
   WGPUBufferDescriptor descriptor{};
   descriptor.label = view(label);
   descriptor.usage = usage;
   descriptor.size = size;
   descriptor.mappedAtCreation = mapped;
-  Buffer buffer{checked(message(label, " (", size, " bytes)"), [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }), size};
+  Buffer buffer{checked(message(label, " (", size, " bytes)"),
+                        [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }),
+                size};
   if (!buffer) throw DeviceError(message("[webgpu] ", info_.name, ": ", label, ": no buffer of ", size, " bytes"));
   return buffer;
 }
@@ -212,7 +219,8 @@ void Device::read(WGPUBuffer buffer, uint64_t offset, std::span<std::byte> out) 
   callback.callback = [](WGPUMapAsyncStatus, WGPUStringView, void*, void*) {};
   wait(dawn().BufferMapAsync(staging.get(), WGPUMapMode_Read, 0, out.size(), callback));
   const void* mapped = dawn().BufferGetConstMappedRange(staging.get(), 0, out.size());
-  if (mapped == nullptr) throw DeviceError(message("[webgpu] ", info_.name, ": reading ", out.size(), " bytes back failed"));
+  if (mapped == nullptr)
+    throw DeviceError(message("[webgpu] ", info_.name, ": reading ", out.size(), " bytes back failed"));
   std::memcpy(out.data(), mapped, out.size());
   dawn().BufferUnmap(staging.get());
 }

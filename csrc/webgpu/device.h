@@ -52,7 +52,6 @@ class Device {
   uint32_t subgroup_min_size() const { return subgroup_min_size_; }
   uint32_t subgroup_max_size() const { return subgroup_max_size_; }
   bool timestamps() const { return timestamps_; }
-  uint32_t host_pointer_alignment() const { return host_pointer_alignment_; }
 
   WGPUDevice get() const { return device_.get(); }
   WGPUQueue queue() const { return queue_.get(); }
@@ -106,7 +105,6 @@ class Device {
   bool subgroups_ = false;
   bool timestamps_ = false;
   uint32_t subgroup_min_size_ = 1, subgroup_max_size_ = 1;
-  uint32_t host_pointer_alignment_ = 0;
 };
 
 }  // namespace rwkvnative::webgpu

@@ -7,7 +7,8 @@
 
 namespace rwkvnative::webgpu {
 
-DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan, const LoadOptions& options)
+DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
+                         const LoadOptions& options)
     : parts_(std::make_shared<LoadedParts>()) {
   parts_->device = std::move(device);
   parts_->pipelines = std::move(pipelines);
@@ -32,7 +33,8 @@ uint32_t DeviceModel::prefill_rows() const {
 }
 
 DeviceBackend::DeviceBackend(const std::string& device)
-    : device_(std::make_shared<Device>(choose_adapter(device), Options::from_environment())), pipelines_(std::make_shared<Pipelines>(*device_)) {}
+    : device_(std::make_shared<Device>(choose_adapter(device), Options::from_environment())),
+      pipelines_(std::make_shared<Pipelines>(*device_)) {}
 
 std::unique_ptr<LoadedModel> DeviceBackend::load(const Plan& plan, const LoadOptions& options) {
   return std::make_unique<DeviceModel>(device_, pipelines_, plan, options);

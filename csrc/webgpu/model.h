@@ -23,7 +23,8 @@ struct LoadedParts {
 
 class DeviceModel final : public LoadedModel {
  public:
-  DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan, const LoadOptions& options);
+  DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
+              const LoadOptions& options);
 
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;

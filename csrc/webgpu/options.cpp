@@ -1,5 +1,6 @@
 #include "webgpu/options.h"
 
+#include <bit>
 #include <charconv>
 #include <cstdlib>
 #include <map>
@@ -38,32 +39,52 @@ void for_each_item(const std::string& list, Visit visit) {
 
 Tuning parse_tuning(const std::string& text) {
   Tuning t;
-  const std::map<std::string_view, uint32_t*> constants = {
-      {"workgroup", &t.workgroup},   {"lanes", &t.lanes},           {"rows", &t.rows},
-      {"float_lanes", &t.float_lanes}, {"float_rows", &t.float_rows}, {"tile", &t.tile},
-      {"norm_workgroup", &t.norm_workgroup}, {"wkv_groups", &t.wkv_groups},
-      {"in_flight", &t.in_flight}};
+  struct Constant {
+    uint32_t* value;
+    uint32_t least, most;
+    bool power_of_two;
+  };
+  const std::map<std::string_view, Constant> constants = {{"workgroup", {&t.workgroup, 32, 1024, true}},
+                                                          {"lanes", {&t.lanes, 0, 32, true}},
+                                                          {"threads", {&t.threads, 0, UINT32_MAX, false}},
+                                                          {"rows", {&t.rows, 1, 8, false}},
+                                                          {"float_lanes", {&t.float_lanes, 0, 32, true}},
+                                                          {"float_rows", {&t.float_rows, 1, 8, false}},
+                                                          {"tile", {&t.tile, 0, 16, true}},
+                                                          {"unroll", {&t.unroll, 1, 32, false}},
+                                                          {"norm_workgroup", {&t.norm_workgroup, 32, 1024, true}},
+                                                          {"norm_chunk", {&t.norm_chunk, 8, 128, true}},
+                                                          {"wkv_groups", {&t.wkv_groups, 1, 16, true}},
+                                                          {"in_flight", {&t.in_flight, 1, 64, false}},
+                                                          {"fuse", {&t.fuse, 0, 1, false}}};
   for_each_item(text, [&](const std::string& item) {
     const size_t equals = item.find('=');
     const auto found = constants.find(std::string_view(item).substr(0, equals));
     if (equals == std::string::npos || found == constants.end()) {
-      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: expected name=number with a name of Tuning, got \"", item, "\""));
+      throw InputError(
+          message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: expected name=number with a name of Tuning, got \"", item, "\""));
     }
-    *found->second = number<uint32_t>("RWKVNATIVE_WEBGPU_TUNING", std::string_view(item).substr(equals + 1));
+    const Constant& constant = found->second;
+    const auto value = number<uint32_t>("RWKVNATIVE_WEBGPU_TUNING", std::string_view(item).substr(equals + 1));
+    if (value < constant.least || value > constant.most ||
+        (constant.power_of_two && value != 0 && !std::has_single_bit(value))) {
+      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: ", found->first, ": expected ", constant.least, " to ",
+                               constant.most, constant.power_of_two ? ", a power of two" : "", ", got ", value));
+    }
+    *constant.value = value;
   });
   return t;
 }
 
 Options Options::from_environment() {
   Options options;
-  const std::map<std::string_view, bool*> switches = {{"subgroups", &options.subgroups},
-                                                      {"dot4", &options.dot4},
-                                                      {"timestamps", &options.timestamps},
-                                                      {"host-pointer", &options.host_pointer}};
+  const std::map<std::string_view, bool*> switches = {
+      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"timestamps", &options.timestamps}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
-      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, timestamps or host-pointer, got \"", item, "\""));
+      throw InputError(
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4 or timestamps, got \"", item, "\""));
     }
     *found->second = false;
   });

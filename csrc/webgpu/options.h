@@ -1,7 +1,7 @@
 // What the environment may change about a device, read once when it is opened. For tests (forced fallbacks, validation) and
 // for measuring (tuning constants).
 //
-//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps, host-pointer
+//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning
@@ -14,15 +14,19 @@ namespace rwkvnative::webgpu {
 
 // Numbers that change speed and never results (beyond the order of sums).
 struct Tuning {
-  uint32_t workgroup = 256;      // threads of a mat-vec workgroup
-  uint32_t lanes = 0;            // threads that share a row of a mat-vec; 0: chosen from the row's length
-  uint32_t rows = 1;             // matrix rows that a thread works on at once
-  uint32_t float_lanes = 0;      // the same two for F32, F16 and BF16 matrices
+  uint32_t workgroup = 256;  // threads of a mat-vec workgroup
+  uint32_t lanes = 0;        // threads that share a row of a mat-vec; 0: chosen from its length and the number of rows
+  uint32_t threads = 65536;  // below so many threads of a dispatch, a row gets more of them
+  uint32_t rows = 1;         // matrix rows that a thread works on at once
+  uint32_t float_lanes = 0;  // the same two for F32, F16 and BF16 matrices
   uint32_t float_rows = 1;
-  uint32_t tile = 0;             // rows of activations for one read of a weight; 0: 8, or 2 on software (its compiler is slow)
-  uint32_t norm_workgroup = 512; // threads of a layer norm
-  uint32_t wkv_groups = 4;       // threads per value of a head in wkv7
-  uint32_t in_flight = 4;        // tickets
+  uint32_t tile = 0;    // rows of activations for one read of a weight; 0: 8, or 2 on software (its compiler is slow)
+  uint32_t unroll = 1;  // steps of a mat-vec row in straight line
+  uint32_t norm_workgroup = 256;  // threads of a layer norm
+  uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
+  uint32_t wkv_groups = 8;        // threads per value of a head in wkv7
+  uint32_t fuse = 1;              // 0: no compile_fused.cpp
+  uint32_t in_flight = 4;         // tickets
 };
 
 // From "name=number,..."; throws InputError.
@@ -32,7 +36,6 @@ struct Options {
   bool subgroups = true;
   bool dot4 = true;
   bool timestamps = true;
-  bool host_pointer = true;
   bool validation = false;
   uint64_t max_binding = UINT64_MAX;
   Tuning tuning;

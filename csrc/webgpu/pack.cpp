@@ -8,7 +8,8 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// ---- bit planes of one unit; `code(i)` is the number of value i of 32 -----------------------------------------------------
+// ---- bit planes of one unit; `code(i)` is the number of value i of 32
+// -----------------------------------------------------
 
 template <class Code>
 void nibble_plane(Code code, uint8_t* out) {
@@ -57,7 +58,8 @@ class Planes {
   size_t units_;
 };
 
-// ---- one row of each type -------------------------------------------------------------------------------------------------
+// ---- one row of each type
+// -------------------------------------------------------------------------------------------------
 
 // Q4_0, IQ4_NL: d, then codes that are a nibble plane as they are.
 template <class Block>
@@ -115,25 +117,40 @@ void pack_k_nibbles(const quant_u8* qs, uint8_t* codes) {
   }
 }
 
+// The twelve scale bytes of Q4_K and Q5_K, 6 bits a number (core/quant_blocks.h), as (s, m) bytes of the eight units: the
+// one place where bits are spent (4 bytes of 144), for these two formats took half of their decoding to unpack them.
+void pack_k_scales(const quant_u8* scales, uint8_t* out) {
+  for (uint32_t j = 0; j < 4; ++j) {
+    out[2 * j] = scales[j] & 63;
+    out[2 * j + 1] = scales[j + 4] & 63;
+    out[2 * (j + 4)] = static_cast<uint8_t>((scales[j + 8] & 15) | scales[j] >> 6 << 4);
+    out[2 * (j + 4) + 1] = static_cast<uint8_t>(scales[j + 8] >> 4 | scales[j + 4] >> 6 << 4);
+  }
+}
+
 void pack_q4_k(const block_q4_k* blocks, uint32_t ne0, std::byte* row) {
   Planes planes(row, ne0);
   uint8_t* codes = planes.per_unit(16);
-  uint8_t* heads = planes.per_block(16);
+  uint8_t* d = planes.per_block(4);
+  uint8_t* scales = planes.per_unit(2);
   for (uint32_t b = 0; b < ne0 / 256; ++b) {
     pack_k_nibbles(blocks[b].qs, codes + 128 * b);
-    std::memcpy(heads + 16 * b, &blocks[b], 16);
+    std::memcpy(d + 4 * b, &blocks[b].d, 4);
+    pack_k_scales(blocks[b].scales, scales + 16 * b);
   }
 }
 
 void pack_q5_k(const block_q5_k* blocks, uint32_t ne0, std::byte* row) {
   Planes planes(row, ne0);
   uint8_t* codes = planes.per_unit(16);
-  uint8_t* heads = planes.per_block(16);
   uint8_t* bits = planes.per_unit(4);
+  uint8_t* d = planes.per_block(4);
+  uint8_t* scales = planes.per_unit(2);
   for (uint32_t b = 0; b < ne0 / 256; ++b) {
     const block_q5_k& block = blocks[b];
     pack_k_nibbles(block.qs, codes + 128 * b);
-    std::memcpy(heads + 16 * b, &block, 16);
+    std::memcpy(d + 4 * b, &block.d, 4);
+    pack_k_scales(block.scales, scales + 16 * b);
     for (uint32_t j = 0; j < 8; ++j) {
       one_bit_plane([&](uint32_t l) { return uint32_t{block.qh[l]} >> j; }, bits + 4 * (8 * b + j));
     }
@@ -150,7 +167,8 @@ void pack_q6_k(const block_q6_k* blocks, uint32_t ne0, std::byte* row) {
     const block_q6_k& block = blocks[b];
     for (uint32_t j = 0; j < 8; ++j) {  // unit j: 128 n + 32 k ... with n = j / 4, k = j % 4
       const uint32_t n = j / 4, k = j % 4;
-      nibble_plane([&](uint32_t l) { return uint32_t{block.ql[64 * n + 32 * (k % 2) + l]} >> (k / 2 * 4); }, codes + 16 * (8 * b + j));
+      nibble_plane([&](uint32_t l) { return uint32_t{block.ql[64 * n + 32 * (k % 2) + l]} >> (k / 2 * 4); },
+                   codes + 16 * (8 * b + j));
       two_bit_plane([&](uint32_t l) { return uint32_t{block.qh[32 * n + l]} >> (2 * k); }, bits + 8 * (8 * b + j));
     }
     std::memcpy(scales + 16 * b, block.scales, 16);
@@ -214,36 +232,55 @@ PackRow packer(DType type) {
   switch (type) {
     case DType::F32:
     case DType::F16:
-    case DType::BF16: return nullptr;
-    case DType::Q4_0: return pack_row<block_q4_0, pack_nibbles_d<block_q4_0>>;
-    case DType::IQ4_NL: return pack_row<block_iq4_nl, pack_nibbles_d<block_iq4_nl>>;
-    case DType::Q4_1: return pack_row<block_q4_1, pack_q4_1>;
-    case DType::Q5_0: return pack_row<block_q5_0, pack_q5<2, block_q5_0>>;
-    case DType::Q5_1: return pack_row<block_q5_1, pack_q5<4, block_q5_1>>;
-    case DType::Q8_0: return pack_row<block_q8_0, pack_q8_0>;
-    case DType::Q2_K: return pack_row<block_q2_k, pack_q2_k>;
-    case DType::Q3_K: return pack_row<block_q3_k, pack_q3_k>;
-    case DType::Q4_K: return pack_row<block_q4_k, pack_q4_k>;
-    case DType::Q5_K: return pack_row<block_q5_k, pack_q5_k>;
-    case DType::Q6_K: return pack_row<block_q6_k, pack_q6_k>;
-    case DType::IQ4_XS: return pack_row<block_iq4_xs, pack_iq4_xs>;
+    case DType::BF16:
+      return nullptr;
+    case DType::Q4_0:
+      return pack_row<block_q4_0, pack_nibbles_d<block_q4_0>>;
+    case DType::IQ4_NL:
+      return pack_row<block_iq4_nl, pack_nibbles_d<block_iq4_nl>>;
+    case DType::Q4_1:
+      return pack_row<block_q4_1, pack_q4_1>;
+    case DType::Q5_0:
+      return pack_row<block_q5_0, pack_q5<2, block_q5_0>>;
+    case DType::Q5_1:
+      return pack_row<block_q5_1, pack_q5<4, block_q5_1>>;
+    case DType::Q8_0:
+      return pack_row<block_q8_0, pack_q8_0>;
+    case DType::Q2_K:
+      return pack_row<block_q2_k, pack_q2_k>;
+    case DType::Q3_K:
+      return pack_row<block_q3_k, pack_q3_k>;
+    case DType::Q4_K:
+      return pack_row<block_q4_k, pack_q4_k>;
+    case DType::Q5_K:
+      return pack_row<block_q5_k, pack_q5_k>;
+    case DType::Q6_K:
+      return pack_row<block_q6_k, pack_q6_k>;
+    case DType::IQ4_XS:
+      return pack_row<block_iq4_xs, pack_iq4_xs>;
   }
   throw InputError(message("[webgpu] tensor type ", static_cast<uint32_t>(type), " has no packed layout"));
 }
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
+// Bytes of a row that hold something.
+size_t used_bytes(DType type, uint32_t ne0) {
+  const bool wide_scales = type == DType::Q4_K || type == DType::Q5_K;
+  return traits(type).bytes(ne0) + (wide_scales ? ne0 / 256 * 4 : 0);
+}
+
 }  // namespace
 
 size_t packed_row_bytes(DType type, uint32_t ne0) {
   const bool is_float = traits(type).block_values == 1;
-  return round_up(traits(type).bytes(is_float ? round_up(ne0, 8) : ne0), 16);
+  return round_up(used_bytes(type, is_float ? static_cast<uint32_t>(round_up(ne0, 8)) : ne0), 16);
 }
 
 void pack_rows(DType type, uint32_t ne0, const std::byte* in, size_t in_row_bytes, uint64_t rows, std::byte* out) {
   const PackRow pack = packer(type);
   const size_t row_bytes = packed_row_bytes(type, ne0);
-  const size_t used = traits(type).bytes(ne0);
+  const size_t used = used_bytes(type, ne0);
   if (pack == nullptr && row_bytes == in_row_bytes) {
     std::memcpy(out, in, rows * row_bytes);
     return;

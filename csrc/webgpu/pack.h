@@ -1,6 +1,7 @@
 // The layout of weights on the device. A matrix row is a record of planes, each aligned to its element, so that a thread's
 // loads are whole words and neighbouring threads read neighbouring vectors; the record is padded to 16 bytes. Bits are
-// moved, not decoded: a row takes the bytes it takes in the file, and fewer than 16 more.
+// moved, not decoded: a row takes the bytes it takes in the file, and fewer than 16 more; Q4_K and Q5_K, whose 6-bit scales
+// become bytes, take 3 % more.
 //
 // Quantized rows: a *unit* is 32 consecutive values. The planes of each type are listed in kernels/decode_<type>.wgsl.
 //   nibble plane, 16 B a unit: byte i holds value i in its low and value i + 16 in its high half (as in Q4_0)

@@ -13,9 +13,12 @@ constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
 
 std::span<const uint32_t> numbers(Bindings bindings) {
   switch (bindings) {
-    case Bindings::Embed: return kEmbedNumbers;
-    case Bindings::Choice: return kChoiceNumbers;
-    default: return kMainNumbers;
+    case Bindings::Embed:
+      return kEmbedNumbers;
+    case Bindings::Choice:
+      return kChoiceNumbers;
+    default:
+      return kMainNumbers;
   }
 }
 
@@ -39,16 +42,19 @@ BindGroupLayoutHandle make_layout(const Device& device, const char* label, std::
   descriptor.label = view(label);
   descriptor.entries = raw.data();
   descriptor.entryCount = raw.size();
-  return device.checked(label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device.get(), &descriptor)); });
+  return device.checked(
+      label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device.get(), &descriptor)); });
 }
 
-PipelineLayoutHandle make_pipeline_layout(const Device& device, const char* label, std::initializer_list<WGPUBindGroupLayout> groups) {
+PipelineLayoutHandle make_pipeline_layout(const Device& device, const char* label,
+                                          std::initializer_list<WGPUBindGroupLayout> groups) {
   const std::vector<WGPUBindGroupLayout> raw(groups);
   WGPUPipelineLayoutDescriptor descriptor{};
   descriptor.label = view(label);
   descriptor.bindGroupLayouts = raw.data();
   descriptor.bindGroupLayoutCount = raw.size();
-  return device.checked(label, [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device.get(), &descriptor)); });
+  return device.checked(label,
+                        [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device.get(), &descriptor)); });
 }
 
 }  // namespace
@@ -60,29 +66,42 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
+  other_state_ = make_layout(device, "other state", {{0, kRead, true}});
   sequence_ = make_layout(device, "sequence", {{0, WGPUBufferBindingType_Uniform, true}});
   main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
   choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
   state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
   state_many_pipeline_ = make_pipeline_layout(device, "state of one of many", {main_.get(), state_.get(), sequence_.get()});
+  state_other_pipeline_ =
+      make_pipeline_layout(device, "state from another", {main_.get(), state_.get(), other_state_.get()});
 }
 
 WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
   switch (bindings) {
-    case Bindings::Embed: return embed_.get();
-    case Bindings::Choice: return choice_.get();
-    default: return main_.get();
+    case Bindings::Embed:
+      return embed_.get();
+    case Bindings::Choice:
+      return choice_.get();
+    default:
+      return main_.get();
   }
 }
 
 WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
   switch (bindings) {
-    case Bindings::Embed: return embed_pipeline_.get();
-    case Bindings::Choice: return choice_pipeline_.get();
-    case Bindings::MainState: return state_pipeline_.get();
-    case Bindings::MainStateMany: return state_many_pipeline_.get();
-    default: return main_pipeline_.get();
+    case Bindings::Embed:
+      return embed_pipeline_.get();
+    case Bindings::Choice:
+      return choice_pipeline_.get();
+    case Bindings::MainState:
+      return state_pipeline_.get();
+    case Bindings::MainStateMany:
+      return state_many_pipeline_.get();
+    case Bindings::MainStateOther:
+      return state_other_pipeline_.get();
+    default:
+      return main_pipeline_.get();
   }
 }
 
@@ -118,7 +137,8 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& so
   WGPUCreateComputePipelineAsyncCallbackInfo callback{};
   callback.mode = WGPUCallbackMode_WaitAnyOnly;
   callback.userdata1 = kernel.get();
-  callback.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline pipeline, WGPUStringView text_view, void* out, void*) {
+  callback.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline pipeline, WGPUStringView text_view,
+                         void* out, void*) {
     auto& target = *static_cast<Kernel*>(out);
     if (status == WGPUCreatePipelineAsyncStatus_Success) {
       target.pipeline = PipelineHandle(pipeline);

@@ -18,6 +18,7 @@ enum class Bindings {
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
   MainState,       // and group 1: a part of the state
   MainStateMany,   // and group 2: the sequence
+  MainStateOther,  // MainState, and group 2: the same part of another state
 };
 
 struct Kernel {
@@ -41,6 +42,7 @@ class Pipelines {
 
   WGPUBindGroupLayout group_layout(Bindings bindings) const;  // of group 0
   WGPUBindGroupLayout state_layout() const { return state_.get(); }
+  WGPUBindGroupLayout other_state_layout() const { return other_state_.get(); }
   WGPUBindGroupLayout sequence_layout() const { return sequence_.get(); }
 
   // Group 0 from its buffers in the order of the layout.
@@ -49,14 +51,16 @@ class Pipelines {
     uint64_t offset = 0, size = WGPU_WHOLE_SIZE;
   };
   BindGroupHandle bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const;
-  BindGroupHandle bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers, std::span<const Range> ranges) const;
+  BindGroupHandle bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers,
+                       std::span<const Range> ranges) const;
 
  private:
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
 
   const Device& device_;
-  BindGroupLayoutHandle main_, embed_, choice_, state_, sequence_;
-  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_many_pipeline_;
+  BindGroupLayoutHandle main_, embed_, choice_, state_, other_state_, sequence_;
+  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_many_pipeline_,
+      state_other_pipeline_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };

@@ -35,7 +35,8 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
   const uint32_t head_rows = shape.readout == Readout::AllLogits ? shape.rows : shape.sequences;
   for (Flight& flight : flights_) {
     if (!reads_back) continue;
-    flight.readback = model_->device->create_buffer("results", result_bytes(shape.sequences, head_rows), WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
+    flight.readback = model_->device->create_buffer("results", result_bytes(shape.sequences, head_rows),
+                                                    WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
   }
   params_.resize(4 * (1 + size_t{shape.sequences} + shape.rows));
 }
@@ -55,13 +56,15 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
     device_state(*sequence.state_out, model_->state_layout.get());
     if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->state_layout.get());
     for (uint32_t other = 0; other < s; ++other) {
-      if (sequences[other].state_out == sequence.state_out) throw InputError("[webgpu] submit: two sequences write the same state");
+      if (sequences[other].state_out == sequence.state_out)
+        throw InputError("[webgpu] submit: two sequences write the same state");
     }
     if (sequence.tokens.empty() && !(has_choice_ && shape_.readout == Readout::Argmax)) {
       throw InputError("[webgpu] submit: a sequence without tokens needs an earlier submit that chose one");
     }
     const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(sequence.tokens.size()));
-    if (rows > shape_.rows - work.rows) throw InputError(message("[webgpu] submit: expected at most ", shape_.rows, " tokens"));
+    if (rows > shape_.rows - work.rows)
+      throw InputError(message("[webgpu] submit: expected at most ", shape_.rows, " tokens"));
     uint32_t* info = params_.data() + 4 * (1 + s);
     info[0] = work.rows;
     info[1] = rows;
@@ -82,9 +85,11 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
   params_[2] = work.head_rows;
   prepare_bias(sequences, work);
   if (params_ != written_params_) {
-    dawn().QueueWriteBuffer(model_->device->queue(), compiled_.params.get(), 0, params_.data(), params_.size() * sizeof(uint32_t));
+    dawn().QueueWriteBuffer(model_->device->queue(), compiled_.params.get(), 0, params_.data(),
+                            params_.size() * sizeof(uint32_t));
     for (uint32_t s = 0; compiled_.sequences && s < work.sequences; ++s) {
-      dawn().QueueWriteBuffer(model_->device->queue(), compiled_.sequences.get(), uint64_t{s} * kSequenceStride, params_.data() + 4 * (1 + s), 16);
+      dawn().QueueWriteBuffer(model_->device->queue(), compiled_.sequences.get(), uint64_t{s} * kSequenceStride,
+                              params_.data() + 4 * (1 + s), 16);
     }
     written_params_ = params_;
   }
@@ -96,11 +101,13 @@ void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work
   bias_.assign(4, 0u);
   for (uint32_t s = 0; s < sequences.size(); ++s) {
     const Sequence& sequence = sequences[s];
-    if (sequence.bias_ids.size() != sequence.bias_values.size()) throw InputError("[webgpu] submit: as many bias values as ids expected");
+    if (sequence.bias_ids.size() != sequence.bias_values.size())
+      throw InputError("[webgpu] submit: as many bias values as ids expected");
     const size_t begin = bias_.size();
     for (size_t i = 0; i < sequence.bias_ids.size(); ++i) {
       const int32_t id = sequence.bias_ids[i];
-      if (id < 0 || static_cast<uint32_t>(id) >= model_->plan->n_vocab) throw InputError(message("[webgpu] submit: bias for token ", id, ", expected ids below ", model_->plan->n_vocab));
+      if (id < 0 || static_cast<uint32_t>(id) >= model_->plan->n_vocab)
+        throw InputError(message("[webgpu] submit: bias for token ", id, ", expected ids below ", model_->plan->n_vocab));
       bias_.insert(bias_.end(), {static_cast<uint32_t>(id), std::bit_cast<uint32_t>(sequence.bias_values[i]), s, 0u});
     }
     // The kernel adds in parallel: one entry for each id.
@@ -134,54 +141,90 @@ void DeviceProgram::encode_states(WGPUCommandEncoder encoder, std::span<const Se
   for (const Sequence& sequence : sequences) {
     if (sequence.state_in == nullptr) {
       dawn().CommandEncoderClearBuffer(encoder, state_out(sequence), 0, bytes);
-    } else if (sequence.state_in != sequence.state_out) {
-      dawn().CommandEncoderCopyBufferToBuffer(encoder, static_cast<const DeviceState*>(sequence.state_in)->buffer(), 0, state_out(sequence), 0, bytes);
+    } else if (sequence.state_in != sequence.state_out && !compiled_.reads_other_states) {
+      dawn().CommandEncoderCopyBufferToBuffer(encoder, static_cast<const DeviceState*>(sequence.state_in)->buffer(), 0,
+                                              state_out(sequence), 0, bytes);
     }
   }
 }
 
-void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work) const {
+void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
+                           const Work& work) const {
   if (dispatch.grid == Grid::Bias && work.bias == 0) return;
   dawn().ComputePassEncoderSetPipeline(pass, dispatch.kernel->pipeline.get());
   dawn().ComputePassEncoderSetBindGroup(pass, 0, dispatch.group.get(), 0, nullptr);
   uint32_t x = dispatch.x, y = 1;
   switch (dispatch.grid) {
-    case Grid::Fixed: break;
-    case Grid::Rows: x = work.rows; break;
-    case Grid::RowTiles: y = ceil_div(work.rows, dispatch.tile); break;
-    case Grid::RowsY: y = work.rows; break;
-    case Grid::HeadRows: x = work.head_rows; break;
-    case Grid::HeadTiles: y = ceil_div(work.head_rows, dispatch.tile); break;
-    case Grid::Sequences: y = work.sequences; break;
-    case Grid::Bias: x = ceil_div(work.bias, dispatch.x); break;
+    case Grid::Fixed:
+      break;
+    case Grid::Rows:
+      x = work.rows;
+      break;
+    case Grid::RowTiles:
+      y = ceil_div(work.rows, dispatch.tile);
+      break;
+    case Grid::RowsY:
+      y = work.rows;
+      break;
+    case Grid::HeadRows:
+      x = work.head_rows, y = dispatch.x;
+      break;
+    case Grid::HeadTiles:
+      y = ceil_div(work.head_rows, dispatch.tile);
+      break;
+    case Grid::Sequences:
+      y = work.sequences;
+      break;
+    case Grid::Bias:
+      x = ceil_div(work.bias, dispatch.x);
+      break;
     case Grid::SequenceRows:
     case Grid::EachSequence:
       for (uint32_t s = 0; s < work.sequences; ++s) {
-        const auto* state = static_cast<const DeviceState*>(sequences[s].state_out);
-        dawn().ComputePassEncoderSetBindGroup(pass, 1, state->group(dispatch.state_part), 1, &dispatch.state_offset);
+        auto* out = static_cast<DeviceState*>(sequences[s].state_out);
+        if (compiled_.reads_other_states) {
+          // A fresh state was cleared in place.
+          const auto* in = sequences[s].state_in == nullptr ? out : static_cast<const DeviceState*>(sequences[s].state_in);
+          dawn().ComputePassEncoderSetBindGroup(pass, 1, out->back_group(dispatch.state_part), 1, &dispatch.state_offset);
+          dawn().ComputePassEncoderSetBindGroup(pass, 2, in->read_group(dispatch.state_part), 1, &dispatch.state_offset);
+        } else {
+          dawn().ComputePassEncoderSetBindGroup(pass, 1, out->group(dispatch.state_part), 1, &dispatch.state_offset);
+        }
         if (compiled_.sequences) {
           const uint32_t offset = s * kSequenceStride;
           dawn().ComputePassEncoderSetBindGroup(pass, 2, compiled_.sequences_group.get(), 1, &offset);
         }
-        const uint32_t count = dispatch.grid == Grid::SequenceRows ? params_[4 * (1 + s) + 1] : dispatch.x;
-        dawn().ComputePassEncoderDispatchWorkgroups(pass, count, 1, 1);
+        if (dispatch.grid == Grid::SequenceRows) {
+          dawn().ComputePassEncoderDispatchWorkgroups(pass, params_[4 * (1 + s) + 1], dispatch.x, 1);
+        } else {
+          dawn().ComputePassEncoderDispatchWorkgroups(pass, dispatch.x, 1, 1);
+        }
       }
       return;
   }
   dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
 }
 
+void DeviceProgram::flip_states(std::span<const Sequence> sequences) const {
+  if (!compiled_.reads_other_states) return;
+  for (const Sequence& sequence : sequences) static_cast<DeviceState*>(sequence.state_out)->flip();
+}
+
 uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) const {
   const Activations& act = compiled_.activations;
   switch (shape_.readout) {
-    case Readout::None: return 0;
+    case Readout::None:
+      return 0;
     case Readout::LastLogits:
-    case Readout::AllLogits: return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
-    case Readout::Hidden: return uint64_t{head_rows} * act[compiled_.hidden_slot].padded * sizeof(float);
+    case Readout::AllLogits:
+      return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
+    case Readout::Hidden:
+      return uint64_t{head_rows} * act[compiled_.hidden_slot].padded * sizeof(float);
     case Readout::Candidates:
       if (compiled_.candidates_on_host) return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
       return uint64_t{sequences} * compiled_.result_stride * 8;
-    case Readout::Argmax: return uint64_t{sequences} * sizeof(uint32_t);
+    case Readout::Argmax:
+      return uint64_t{sequences} * sizeof(uint32_t);
   }
   return 0;
 }
@@ -196,7 +239,8 @@ std::pair<WGPUBuffer, uint64_t> DeviceProgram::result_source() const {
 
 Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
   const auto free = std::find_if(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
-  if (free == flights_.end()) throw InputError(message("[webgpu] submit: ", flights_.size(), " tickets are open already; wait for one first"));
+  if (free == flights_.end())
+    throw InputError(message("[webgpu] submit: ", flights_.size(), " tickets are open already; wait for one first"));
   Flight& flight = *free;
   const Device& device = *model_->device;
   const Work work = prepare(sequences);
@@ -217,6 +261,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), buffer, offset, flight.readback.get(), 0, bytes);
   }
   device.submit(std::move(encoder));
+  flip_states(sequences);
   if (bytes != 0) {
     WGPUBufferMapCallbackInfo callback{};
     callback.mode = WGPUCallbackMode_WaitAnyOnly;
@@ -241,7 +286,8 @@ Result DeviceProgram::wait(Ticket ticket) {
   const uint64_t bytes = result_bytes(found->sequences, found->head_rows);
   if (bytes == 0) return {};
   const auto* mapped = static_cast<const std::byte*>(dawn().BufferGetConstMappedRange(found->readback.get(), 0, bytes));
-  if (mapped == nullptr) throw DeviceError(message("[webgpu] ", model_->device->info().name, ": the results cannot be read back"));
+  if (mapped == nullptr)
+    throw DeviceError(message("[webgpu] ", model_->device->info().name, ": the results cannot be read back"));
   Result result = unpack(*found, mapped);
   dawn().BufferUnmap(found->readback.get());
   return result;
@@ -265,7 +311,9 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) const {
       list.ids = std::span(flight.ids).subspan(size_t{s} * k, k);
       list.logits = std::span(flight.values).subspan(size_t{s} * k, k);
       if (compiled_.candidates_on_host) {
-        host_candidates(flight, s, reinterpret_cast<const float*>(mapped) + uint64_t{s} * compiled_.activations[compiled_.logits_slot].padded, k);
+        host_candidates(
+            flight, s,
+            reinterpret_cast<const float*>(mapped) + uint64_t{s} * compiled_.activations[compiled_.logits_slot].padded, k);
         continue;
       }
       const auto* entries = reinterpret_cast<const uint32_t*>(mapped) + uint64_t{s} * compiled_.result_stride * 2;
@@ -278,10 +326,12 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) const {
     result.candidates = flight.candidates;
     return result;
   }
-  const SlotPlace& slot = compiled_.activations[shape_.readout == Readout::Hidden ? compiled_.hidden_slot : compiled_.logits_slot];
+  const SlotPlace& slot =
+      compiled_.activations[shape_.readout == Readout::Hidden ? compiled_.hidden_slot : compiled_.logits_slot];
   flight.values.resize(size_t{flight.head_rows} * slot.width);
   for (uint32_t row = 0; row < flight.head_rows; ++row) {
-    std::memcpy(flight.values.data() + size_t{row} * slot.width, mapped + size_t{row} * slot.padded * sizeof(float), slot.width * sizeof(float));
+    std::memcpy(flight.values.data() + size_t{row} * slot.width, mapped + size_t{row} * slot.padded * sizeof(float),
+                slot.width * sizeof(float));
   }
   result.values = flight.values;
   return result;
@@ -324,7 +374,8 @@ std::vector<OpTime> DeviceProgram::profile(std::span<const Sequence> sequences) 
     descriptor.count = 2 * kPerSet;
     sets.emplace_back(dawn().DeviceCreateQuerySet(device.get(), &descriptor));
   }
-  const Buffer resolved = device.create_buffer("timestamps", sets.size() * 2 * kPerSet * 8, WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
+  const Buffer resolved = device.create_buffer("timestamps", sets.size() * 2 * kPerSet * 8,
+                                               WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
   EncoderHandle encoder = device.create_encoder("profile");
   encode_states(encoder.get(), sequences);
   for (size_t i = 0; i < n; ++i) {
@@ -343,6 +394,7 @@ std::vector<OpTime> DeviceProgram::profile(std::span<const Sequence> sequences) 
     dawn().CommandEncoderResolveQuerySet(encoder.get(), sets[i].get(), 0, count, resolved.get(), i * 2 * kPerSet * 8);
   }
   device.submit(std::move(encoder));
+  flip_states(sequences);
   std::vector<uint64_t> ticks(sets.size() * 2 * kPerSet);
   device.read(resolved.get(), 0, std::as_writable_bytes(std::span(ticks)));
   std::vector<OpTime> times;

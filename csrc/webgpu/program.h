@@ -1,4 +1,5 @@
-// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. See compile.cpp for how it is made.
+// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. See compile.cpp for how it is
+// made.
 #pragma once
 
 #include <deque>
@@ -17,11 +18,11 @@ enum class Grid {
   Rows,          // rows
   RowTiles,      // x * ceil(rows / tile)
   RowsY,         // x * rows
-  HeadRows,      // rows that the head works on
+  HeadRows,      // rows that the head works on * x
   HeadTiles,     // x * ceil(head rows / tile)
   Sequences,     // x * sequences
   Bias,          // ceil(bias entries / x)
-  SequenceRows,  // once a sequence: its rows
+  SequenceRows,  // once a sequence: its rows * x
   EachSequence,  // once a sequence: x
 };
 
@@ -30,8 +31,8 @@ struct Dispatch {
   BindGroupHandle group;
   Grid grid = Grid::Fixed;
   uint32_t x = 1, tile = 1;
-  uint32_t state_part = 0;     // of SequenceRows and EachSequence
-  uint32_t state_offset = 0;   // in bytes
+  uint32_t state_part = 0;    // of SequenceRows and EachSequence
+  uint32_t state_offset = 0;  // in bytes
 };
 
 // Everything that compiling makes.
@@ -41,8 +42,10 @@ struct Compiled {
   Buffer params, tokens, entries, bias, sequences, dummy;
   BindGroupHandle sequences_group;
   size_t logits_slot = 0, hidden_slot = 0;
+  size_t lora_slots = 0;       // four in a row: w, a, v, g of Wkv7
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
   bool candidates_on_host = false;
+  bool reads_other_states = false;  // reads state_in where it is and writes state_out's other buffer
 };
 
 struct OpTime {
@@ -83,7 +86,9 @@ class DeviceProgram final : public Program {
   Work prepare(std::span<const Sequence> sequences);
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
-  void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work) const;
+  void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
+              const Work& work) const;
+  void flip_states(std::span<const Sequence> sequences) const;
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;

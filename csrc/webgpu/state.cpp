@@ -48,14 +48,28 @@ size_t StateLayout::host_values() const {
   return values * n_layer_;
 }
 
-DeviceState::DeviceState(std::shared_ptr<const Device> device, std::shared_ptr<const StateLayout> layout, std::shared_ptr<const Pipelines> pipelines)
+DeviceState::DeviceState(std::shared_ptr<const Device> device, std::shared_ptr<const StateLayout> layout,
+                         std::shared_ptr<const Pipelines> pipelines)
     : device_(std::move(device)), layout_(std::move(layout)), pipelines_(std::move(pipelines)) {
-  buffer_ = device_->create_buffer("state", layout_->bytes(), WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
+  allocate(0);
+}
+
+void DeviceState::allocate(uint32_t index) {
+  buffers_[index] = device_->create_buffer("state", layout_->bytes(),
+                                           WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
   constexpr uint32_t kNumber = 0;
   for (uint32_t part = 0; part < layout_->n_parts(); ++part) {
-    const Pipelines::Range range{buffer_.get(), 0, layout_->part(part).bytes};
-    groups_.push_back(pipelines_->bind("state", pipelines_->state_layout(), std::span(&kNumber, 1), std::span(&range, 1)));
+    const Pipelines::Range range{buffers_[index].get(), 0, layout_->part(part).bytes};
+    groups_[index].push_back(
+        pipelines_->bind("state", pipelines_->state_layout(), std::span(&kNumber, 1), std::span(&range, 1)));
+    read_groups_[index].push_back(
+        pipelines_->bind("state, read", pipelines_->other_state_layout(), std::span(&kNumber, 1), std::span(&range, 1)));
   }
+}
+
+WGPUBindGroup DeviceState::back_group(uint32_t part) {
+  if (!buffers_[1 - front_]) allocate(1 - front_);
+  return groups_[1 - front_].at(part).get();
 }
 
 std::unique_ptr<State> DeviceState::clone() const {
@@ -66,13 +80,15 @@ std::unique_ptr<State> DeviceState::clone() const {
 
 void DeviceState::assign(const State& other) {
   EncoderHandle encoder = device_->create_encoder("state copy");
-  dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), static_cast<const DeviceState&>(other).buffer(), 0, buffer(), 0, bytes());
+  dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), static_cast<const DeviceState&>(other).buffer(), 0, buffer(), 0,
+                                          bytes());
   device_->submit(std::move(encoder));
   device_->check();
 }
 
 void DeviceState::read(std::span<float> out) const {
-  if (out.size() != layout_->host_values()) throw InputError(message("[webgpu] state: expected ", layout_->host_values(), " values, got room for ", out.size()));
+  if (out.size() != layout_->host_values())
+    throw InputError(message("[webgpu] state: expected ", layout_->host_values(), " values, got room for ", out.size()));
   std::vector<float> raw(bytes() / sizeof(float));
   device_->read(buffer(), 0, std::as_writable_bytes(std::span(raw)));
   float* host = out.data();
@@ -86,7 +102,8 @@ void DeviceState::read(std::span<float> out) const {
 }
 
 void DeviceState::write(std::span<const float> in) {
-  if (in.size() != layout_->host_values()) throw InputError(message("[webgpu] state: expected ", layout_->host_values(), " values, got ", in.size()));
+  if (in.size() != layout_->host_values())
+    throw InputError(message("[webgpu] state: expected ", layout_->host_values(), " values, got ", in.size()));
   std::vector<float> raw(bytes() / sizeof(float));
   const float* host = in.data();
   for (uint32_t layer = 0; layer < layout_->n_layer(); ++layer) {

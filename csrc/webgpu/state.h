@@ -1,7 +1,7 @@
 // The recurrent state of one sequence in device memory.
 //
-// Device layout: layers in order, each layer's parts in order, every part at a multiple of 256 bytes. A part that Wkv7 uses is
-// stored [H][key][value], so that neighbouring threads (values) read neighbouring floats; the host sees [H][value][key].
+// Device layout: layers in order, each layer's parts in order, every part at a multiple of 256 bytes. A part that Wkv7 uses
+// is stored [H][key][value], so that neighbouring threads (values) read neighbouring floats; the host sees [H][value][key].
 #pragma once
 
 #include <memory>
@@ -38,25 +38,36 @@ class StateLayout {
 
 class DeviceState final : public State {
  public:
-  DeviceState(std::shared_ptr<const Device> device, std::shared_ptr<const StateLayout> layout, std::shared_ptr<const Pipelines> pipelines);
+  DeviceState(std::shared_ptr<const Device> device, std::shared_ptr<const StateLayout> layout,
+              std::shared_ptr<const Pipelines> pipelines);
 
   std::unique_ptr<State> clone() const override;
   void assign(const State& other) override;
   void read(std::span<float> out) const override;
   void write(std::span<const float> in) override;
 
-  WGPUBuffer buffer() const { return buffer_.get(); }
+  // What the state is now. A program for one token reads one state's buffer() and writes the other's back(), which flip()
+  // then makes its buffer(): so a state may be read and written at once, and none is copied.
+  WGPUBuffer buffer() const { return buffers_[front_].get(); }
+  void flip() { front_ = 1 - front_; }
   uint64_t bytes() const { return layout_->bytes(); }
   const StateLayout* layout() const { return layout_.get(); }
   // Bind group 1 of a kernel that uses the part; its dynamic offset is StateLayout::offset().
-  WGPUBindGroup group(uint32_t part) const { return groups_.at(part).get(); }
+  WGPUBindGroup group(uint32_t part) const { return groups_[front_].at(part).get(); }
+  // The same for the buffer that is not the state now; made when first asked for.
+  WGPUBindGroup back_group(uint32_t part);
+  // Bind group 2 of a kernel that reads the part of this state and writes another's.
+  WGPUBindGroup read_group(uint32_t part) const { return read_groups_[front_].at(part).get(); }
 
  private:
   std::shared_ptr<const Device> device_;
   std::shared_ptr<const StateLayout> layout_;
   std::shared_ptr<const Pipelines> pipelines_;
-  Buffer buffer_;
-  std::vector<BindGroupHandle> groups_;
+  void allocate(uint32_t index);
+
+  Buffer buffers_[2];
+  std::vector<BindGroupHandle> groups_[2], read_groups_[2];
+  uint32_t front_ = 0;
 };
 
 }  // namespace rwkvnative::webgpu

@@ -9,8 +9,8 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint64_t kAlignment = 256;          // of a binding; the largest that WebGPU allows a device to ask for
-constexpr uint64_t kBufferBytes = 1ull << 30; // of one buffer of weights, unless a single group is larger
+constexpr uint64_t kAlignment = 256;           // of a binding; the largest that WebGPU allows a device to ask for
+constexpr uint64_t kBufferBytes = 1ull << 30;  // of one buffer of weights, unless a single group is larger
 constexpr uint64_t kStagingBytes = 16 << 20;
 constexpr size_t kStagingBuffers = 3;
 
@@ -29,7 +29,8 @@ struct CollectTensors {
   }
   OpTensors operator()(const Wkv7Op& op) const {
     OpTensors tensors;
-    for (TensorId id : {op.w2, op.a2, op.v2, op.g2, op.w0, op.a0, op.v0, op.k_k, op.k_a, op.r_k, op.norm_weight, op.norm_bias}) {
+    for (TensorId id :
+         {op.w2, op.a2, op.v2, op.g2, op.w0, op.a0, op.v0, op.k_k, op.k_a, op.r_k, op.norm_weight, op.norm_bias}) {
       if (id != kNone) tensors.together.push_back(id);
     }
     return tensors;
@@ -41,20 +42,22 @@ uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple 
 
 void append(WeightGroup& group, const Tensor& tensor, TensorId id, uint32_t first_row, uint32_t rows) {
   const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
-  group.rows.push_back({id, first_row, rows, static_cast<uint32_t>(group.bytes / 16), static_cast<uint32_t>(row_bytes / 16)});
+  group.rows.push_back(
+      {id, first_row, rows, static_cast<uint32_t>(group.bytes / 16), static_cast<uint32_t>(row_bytes / 16)});
   group.bytes += row_bytes * rows;
 }
 
 // Packs rows on several threads.
 void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, std::byte* out) {
   const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
-  const uint64_t n_threads = std::clamp<uint64_t>(rows * row_bytes >> 20, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
+  const uint64_t n_threads =
+      std::clamp<uint64_t>(rows * row_bytes >> 20, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
   const uint64_t share = (rows + n_threads - 1) / n_threads;
   const auto work = [&](uint64_t begin) {
     const uint64_t end = std::min(rows, begin + share);
     if (begin < end) {
-      pack_rows(tensor.type, tensor.ne0, tensor.data + (first_row + begin) * tensor.row_bytes, tensor.row_bytes, end - begin,
-                out + begin * row_bytes);
+      pack_rows(tensor.type, tensor.ne0, tensor.data + (first_row + begin) * tensor.row_bytes, tensor.row_bytes,
+                end - begin, out + begin * row_bytes);
     }
   };
   std::vector<std::thread> threads;
@@ -72,13 +75,17 @@ class Staging {
   std::byte* next(uint64_t bytes) {
     Slot& slot = slots_[index_];
     if (!slot.buffer || slot.buffer.size < bytes) {
-      slot = {device_.create_buffer("staging", std::max(bytes, kStagingBytes), WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true), {}, false};
+      slot = {device_.create_buffer("staging", std::max(bytes, kStagingBytes),
+                                    WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true),
+              {},
+              false};
     } else if (slot.pending) {
       device_.wait(slot.mapped);
       slot.pending = false;
     }
     auto* memory = static_cast<std::byte*>(dawn().BufferGetMappedRange(slot.buffer.get(), 0, slot.buffer.size));
-    if (memory == nullptr) throw DeviceError(message("[webgpu] ", device_.info().name, ": staging memory cannot be mapped"));
+    if (memory == nullptr)
+      throw DeviceError(message("[webgpu] ", device_.info().name, ": staging memory cannot be mapped"));
     return memory;
   }
 
@@ -116,25 +123,60 @@ const PlacedRows& placed(const WeightGroup& group, TensorId tensor) {
   throw DeviceError(message("[webgpu] tensor ", tensor, " is not in its group"));
 }
 
-Weights::Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress) : device_(device) {
+Weights::Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress)
+    : device_(device) {
   place(plan);
   for (size_t i = 0; i < buffer_bytes_.size(); ++i) {
-    buffers_.push_back(device.create_buffer(message("weights ", i), buffer_bytes_[i], WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst));
+    buffers_.push_back(
+        device.create_buffer(message("weights ", i), buffer_bytes_[i], WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst));
   }
   upload(plan, progress);
 }
 
+void Weights::place_in_buffer(WeightGroup& group) {
+  group.bytes = std::max<uint64_t>(round_up(group.bytes, 16), 16);
+  uint64_t offset = buffer_bytes_.empty() ? 0 : round_up(buffer_bytes_.back(), kAlignment);
+  const uint64_t buffer_limit = std::min(std::max(kBufferBytes, group.bytes), device_.limits().maxBufferSize);
+  if (buffer_bytes_.empty() || offset + group.bytes > buffer_limit) {
+    buffer_bytes_.push_back(0);
+    offset = 0;
+  }
+  group.buffer = static_cast<uint32_t>(buffer_bytes_.size() - 1);
+  group.offset = offset;
+  buffer_bytes_.back() = offset + group.bytes;
+}
+
 void Weights::place(const Plan& plan) {
   const uint64_t limit = device_.max_binding();
-  for (const Op& op : plan.ops) {
+  merged_.resize(plan.ops.size());
+  for (size_t i = 0; i < plan.ops.size(); ++i) {
+    const Op& op = plan.ops[i];
+    if (i + 2 < plan.ops.size() && std::holds_alternative<ShiftMixOp>(op) &&
+        std::holds_alternative<LinearOp>(plan.ops[i + 1]) && std::holds_alternative<Wkv7Op>(plan.ops[i + 2])) {
+      WeightGroup group;
+      for (size_t j = i; j < i + 3; ++j) {
+        const OpTensors tensors = std::visit(CollectTensors{}, plan.ops[j]);
+        for (const auto* ids : {&tensors.together, &tensors.matrices}) {
+          for (TensorId id : *ids) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
+        }
+      }
+      if (group.bytes <= limit) {
+        place_in_buffer(group);
+        merged_[i] = true;
+        ops_.insert(ops_.end(), 3, {group});
+        i += 2;
+        continue;
+      }
+    }
     const OpTensors tensors = std::visit(CollectTensors{}, op);
     std::vector<WeightGroup> groups;
     if (!tensors.together.empty()) {
       WeightGroup group;
       for (TensorId id : tensors.together) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
       if (group.bytes > limit) {
-        throw DeviceError(message("[webgpu] ", device_.info().name, ": ", plan.tensor(tensors.together.front()).name, " and its companions need a binding of ",
-                                  group.bytes, " bytes, the device allows ", limit));
+        throw DeviceError(message("[webgpu] ", device_.info().name, ": ", plan.tensor(tensors.together.front()).name,
+                                  " and its companions need a binding of ", group.bytes, " bytes, the device allows ",
+                                  limit));
       }
       groups.push_back(std::move(group));
     }
@@ -160,32 +202,25 @@ void Weights::place(const Plan& plan) {
         row += rows;
       }
     }
-    for (WeightGroup& group : groups) {
-      group.bytes = std::max<uint64_t>(round_up(group.bytes, 16), 16);
-      uint64_t offset = buffer_bytes_.empty() ? 0 : round_up(buffer_bytes_.back(), kAlignment);
-      const uint64_t buffer_limit = std::min(std::max(kBufferBytes, group.bytes), device_.limits().maxBufferSize);
-      if (buffer_bytes_.empty() || offset + group.bytes > buffer_limit) {
-        buffer_bytes_.push_back(0);
-        offset = 0;
-      }
-      group.buffer = static_cast<uint32_t>(buffer_bytes_.size() - 1);
-      group.offset = offset;
-      buffer_bytes_.back() = offset + group.bytes;
-    }
+    for (WeightGroup& group : groups) place_in_buffer(group);
     ops_.push_back(std::move(groups));
   }
 }
 
 void Weights::upload(const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress) {
+  std::vector<const WeightGroup*> each;
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    for (const WeightGroup& group : ops_[op]) each.push_back(&group);
+    if (merged_[op]) op += 2;
+  }
   uint64_t total = 0, done = 0;
-  for (const auto& groups : ops_) {
-    for (const WeightGroup& group : groups) {
-      for (const PlacedRows& rows : group.rows) total += rows.rows * plan.tensor(rows.tensor).row_bytes;
-    }
+  for (const WeightGroup* group : each) {
+    for (const PlacedRows& rows : group->rows) total += rows.rows * plan.tensor(rows.tensor).row_bytes;
   }
   Staging staging(device_);
-  for (const auto& groups : ops_) {
-    for (const WeightGroup& group : groups) {
+  for (const WeightGroup* one : each) {
+    {
+      const WeightGroup& group = *one;
       // A chunk is a run of the group's bytes: many small vectors, or some rows of a matrix.
       uint64_t chunk_at = 0, chunk_bytes = 0;
       std::byte* memory = nullptr;

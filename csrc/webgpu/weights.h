@@ -26,22 +26,27 @@ struct WeightGroup {
 
 class Weights {
  public:
-  // Places the tensors of each op: all of an op's tensors in one group where they fit a binding; matrices of Embed, Linear and
-  // Head that do not are split by rows over several groups. Then packs and uploads, telling `progress` bytes of the file.
-  // Throws DeviceError if the device has no room.
+  // Places the tensors of each op: all of an op's tensors in one group where they fit a binding; matrices of Embed, Linear
+  // and Head that do not are split by rows over several groups. Then packs and uploads, telling `progress` bytes of the
+  // file. Throws DeviceError if the device has no room.
   Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
 
   // Groups of an op: [0] the vectors of Embed and Head, everything of ShiftMix and Wkv7; then the pieces of matrices.
+  // ShiftMix, Linear and Wkv7 in a row share one group where it fits a binding: see merged().
   std::span<const WeightGroup> groups(size_t op) const { return ops_.at(op); }
+  // Whether ops op, op + 1 and op + 2 share one group.
+  bool merged(size_t op) const { return merged_.at(op); }
   WGPUBuffer buffer(const WeightGroup& group) const { return buffers_.at(group.buffer).get(); }
   uint64_t device_bytes() const;
 
  private:
   void place(const Plan& plan);
+  void place_in_buffer(WeightGroup& group);
   void upload(const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
 
   const Device& device_;
   std::vector<std::vector<WeightGroup>> ops_;
+  std::vector<bool> merged_;
   std::vector<uint64_t> buffer_bytes_;
   std::vector<Buffer> buffers_;
 };

@@ -1,6 +1,7 @@
 // The activations of a program: every slot float32 [rows][width], rows padded to a multiple of 32 values, the padding zero.
-// A slot that quantized matrices read also has int8 codes and a head per 32 values: x = d * code, head =
-// (d, d * sum of the first 16 codes, d * sum of the last 16, d * sum of all). Addresses are in vec4.
+// A slot that quantized matrices read also has int8 codes and a head per unit of 32 values: x = d * code, head =
+// (d, d * sum of the first 16 codes, d * sum of the last 16, d * sum of all). A row's codes are two planes, the first halves of
+// all units and then the second halves: neighbouring threads read neighbouring vectors. Addresses are in vec4.
 @group(0) @binding(1) var<storage, read_write> act: array<vec4<u32>>;
 // [0] = (rows, sequences, 0, 0); then (first row, rows, 0, 0) of each sequence; then (token or -1, sequence, 0, 0) of each row.
 @group(0) @binding(2) var<storage, read> params: array<vec4<u32>>;

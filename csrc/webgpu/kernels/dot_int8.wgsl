@@ -4,8 +4,8 @@ struct Input {
   high: vec4<u32>,
   head: vec4<f32>,
 }
-fn load_input(codes: u32, heads: u32, unit: u32) -> Input {
-  return Input(act[codes + 2u * unit], act[codes + 2u * unit + 1u], bitcast<vec4<f32>>(act[heads + unit]));
+fn load_input(codes: u32, heads: u32, unit: u32, units: u32) -> Input {
+  return Input(act[codes + unit], act[codes + units + unit], bitcast<vec4<f32>>(act[heads + unit]));
 }
 fn half_dot(a: vec4<u32>, b: vec4<u32>) -> i32 {
   return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);

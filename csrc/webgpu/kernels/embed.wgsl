@@ -7,10 +7,6 @@
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
 @group(0) @binding(4) var<storage, read> norms: array<vec4<u32>>;
 
-fn norm_vector(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(norms[at]);
-}
-
 fn run(workgroup: vec3<u32>, thread: u32) {
   let row = workgroup.x;
   let info = params[1u + kSequences + row];
@@ -23,11 +19,14 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     let quad = thread + i * kWorkgroup;
     if (quad < kQuads) { x[i] = table_quad(table_row, quad) * quad_mask(quad); }
   }
-  let h = layer_norm(x, thread, weight_quads(kNormWeight, thread), weight_quads(kNormBias, thread));
+  let stats = row_stats(x, table_quad(table_row, 0u).x, thread);
   if (mine) {
     for (var i = 0u; i < kPerThread; i++) {
       let quad = thread + i * kWorkgroup;
-      if (quad < kQuads) { act[kOut + row * kOutStride + quad] = bitcast<vec4<u32>>(h[i]); }
+      if (quad < kQuads) {
+        let h = normed(x[i], stats, bitcast<vec4<f32>>(norms[kNormWeight + quad]), bitcast<vec4<f32>>(norms[kNormBias + quad]), quad);
+        act[kOut + row * kOutStride + quad] = bitcast<vec4<u32>>(h);
+      }
     }
   }
 }

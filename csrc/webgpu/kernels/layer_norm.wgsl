@@ -1,14 +1,7 @@
-// h = (x - mean) / sqrt(variance + epsilon) * weight + bias over kWidth values, two passes over registers.
-// Thread t holds quads t, t + kWorkgroup, ... of the row. Callers load what they need of memory before the first reduction, so
-// that the latencies overlap: no compiler moves a load over a barrier.
+// h = (x - mean) / sqrt(variance + epsilon) * weight + bias over kWidth values.
+// Thread t holds quads t, t + kWorkgroup, ... of the row. Callers load what they need of memory before the reduction, so that
+// the latencies overlap: no compiler moves a load over a barrier.
 alias Quads = array<vec4<f32>, kPerThread>;
-
-// This thread's quads of a vector in the weights; beyond the row, of its last quad.
-fn weight_quads(vector: u32, thread: u32) -> Quads {
-  var quads: Quads;
-  for (var i = 0u; i < kPerThread; i++) { quads[i] = norm_vector(vector + min(thread + i * kWorkgroup, kQuads - 1u)); }
-  return quads;
-}
 
 // This thread's quads of a slot's row, at a vec4 address; zero beyond the row.
 fn act_quads(at: u32, thread: u32) -> Quads {
@@ -25,19 +18,18 @@ fn quad_mask(quad: u32) -> vec4<f32> {
   return select(vec4(0.0), vec4(1.0), vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(kWidth));
 }
 
-fn layer_norm(x: Quads, thread: u32, weight: Quads, bias: Quads) -> Quads {
-  var sum = 0.0;
-  for (var i = 0u; i < kPerThread; i++) { sum += dot(x[i], vec4(1.0)); }  // padding is zero
-  let mean = workgroup_sum(sum) / f32(kWidth);
-  var squares = 0.0;
+// (mean, 1 / sqrt(variance + epsilon)) of a row. `near` is one of its values: sums of x - near and its square need one
+// reduction, and lose no digits as sums of x and x^2 would where the mean is large.
+fn row_stats(x: Quads, near: f32, thread: u32) -> vec2<f32> {
+  var sums = vec2(0.0);
   for (var i = 0u; i < kPerThread; i++) {
-    let centred = (x[i] - mean) * quad_mask(thread + i * kWorkgroup);
-    squares += dot(centred, centred);
+    let shifted = (x[i] - near) * quad_mask(thread + i * kWorkgroup);
+    sums += vec2(dot(shifted, vec4(1.0)), dot(shifted, shifted));
   }
-  let scale = inverseSqrt(workgroup_sum(squares) / f32(kWidth) + kEpsilon);
-  var h: Quads;
-  for (var i = 0u; i < kPerThread; i++) {
-    h[i] = ((x[i] - mean) * scale * weight[i] + bias[i]) * quad_mask(thread + i * kWorkgroup);
-  }
-  return h;
+  sums = workgroup_sum(sums) / f32(kWidth);
+  return vec2(near + sums.x, inverseSqrt(max(sums.y - sums.x * sums.x, 0.0) + kEpsilon));
+}
+
+fn normed(x: vec4<f32>, stats: vec2<f32>, weight: vec4<f32>, bias: vec4<f32>, quad: u32) -> vec4<f32> {
+  return ((x - stats.x) * stats.y * weight + bias) * quad_mask(quad);
 }

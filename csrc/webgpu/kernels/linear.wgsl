@@ -19,21 +19,6 @@ struct Part {
   activation: u32,
 }
 
-const kNone = 0u;
-const kTanh = 1u;
-const kSigmoid = 2u;
-const kReluSquared = 3u;
-const kAccumulate = 4u;
-
-fn activate(value: f32, activation: u32) -> f32 {
-  switch (activation) {
-    case kTanh: { return 1.0 - 2.0 / (exp(2.0 * clamp(value, -20.0, 20.0)) + 1.0); }
-    case kSigmoid: { return 1.0 / (1.0 + exp(-value)); }
-    case kReluSquared: { let positive = max(value, 0.0); return positive * positive; }
-    default: { return value; }
-  }
-}
-
 // Rows of activations that this program has: the last tile may be short.
 fn row_exists(row: u32) -> bool {
   return kTile == 1u || row < select(params[0].x, params[0].z, kHeadRows);

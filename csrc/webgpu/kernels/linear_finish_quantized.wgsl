@@ -21,7 +21,7 @@
       if (inside && row < part.rows && row_exists(tile + m)) {
         let quad = (part.out_first + row) / 4u;
         let stride = part.out_stride;
-        store_quad(part.out + (tile + m) * (stride / 16u), part.out_heads + (tile + m) * (stride / 32u), quad, quantized);
+        store_quad(part.out + (tile + m) * (stride / 16u), part.out_heads + (tile + m) * (stride / 32u), stride / 32u, quad, quantized);
       }
     }
   }

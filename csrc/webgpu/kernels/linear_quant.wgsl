@@ -1,21 +1,24 @@
 // Kind $NAME: $TYPE rows of $UNITS units; $LANES threads a row, each takes units lane, lane + $LANES, ... of $ROWS rows.
+// The steps are calls one after the other rather than a loop: the compiler then issues the loads of several at once.
+fn step_$NAME(part: Part, lane: u32, group: u32, tile: u32, step: u32, sums: ptr<function, array<f32, $SUMS>>) {
+  let wanted = step * $LANESu + lane;
+  let exists = $EXACT || wanted < $UNITSu;
+  let unit = select($UNITSu - 1u, wanted, exists);
+  var blocks: array<$DECODED, $ROWS>;
+  for (var r = 0u; r < $ROWSu; r++) {
+    let row = min(part.first + r * $GROUPSu + group, part.rows - 1u);
+    blocks[r] = $DECODE(decode_$TYPE(part.weights + row * $STRIDEu, unit, $UNITSu));
+  }
+  for (var m = 0u; m < kTile; m++) {
+    let x = $LOAD;
+    for (var r = 0u; r < $ROWSu; r++) { (*sums)[m * $ROWSu + r] += select(0.0, $DOT(blocks[r], x), exists); }
+  }
+}
+
 fn run_$NAME(part: Part, thread: u32, tile: u32) {
   let lane = thread % $LANESu;
   let group = thread / $LANESu;
   var sums: array<f32, $SUMS>;
-  for (var step = 0u; step < $STEPSu; step++) {
-    let unit = step * $LANESu + lane;
-    if ($EXACT || unit < $UNITSu) {
-      var blocks: array<$DECODED, $ROWS>;
-      for (var r = 0u; r < $ROWSu; r++) {
-        let row = min(part.first + r * $GROUPSu + group, part.rows - 1u);
-        blocks[r] = $DECODE(decode_$TYPE(part.weights + row * $STRIDEu, unit, $UNITSu));
-      }
-      for (var m = 0u; m < kTile; m++) {
-        let x = $LOAD;
-        for (var r = 0u; r < $ROWSu; r++) { sums[m * $ROWSu + r] += $DOT(blocks[r], x); }
-      }
-    }
-  }
+  $STEPS
   $FINISH
 }

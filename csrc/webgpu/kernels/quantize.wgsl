@@ -5,5 +5,5 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let row = workgroup.y;
   let exists = quad < kWidth / 4u;
   let quantized = quantize_quad(act_vec4(kX + row * kXStride + select(0u, quad, exists)));
-  if (exists) { store_quad(kCodes + row * (kXStride / 4u), kHeads + row * (kXStride / 8u), quad, quantized); }
+  if (exists) { store_quad(kCodes + row * (kXStride / 4u), kHeads + row * (kXStride / 8u), kXStride / 8u, quad, quantized); }
 }

@@ -13,9 +13,10 @@ fn quantize_quad(values: vec4<f32>) -> QuantizedQuad {
   let sum = group_sum(half_sum, 8u) * 0.25;  // each half was counted by its four threads
   return QuantizedQuad(pack4xI8(codes), d * vec4(1.0, half_sum, sum - half_sum, sum));
 }
-// Stores what quantize_quad() gave for quad `quad` of a row whose codes and heads start at those vec4s. The first thread of a
-// block writes its head (its half_sum is that of the first half).
-fn store_quad(codes: u32, heads: u32, quad: u32, q: QuantizedQuad) {
-  act[codes + (quad >> 2u)][quad & 3u] = q.codes;
-  if ((quad & 7u) == 0u) { act[heads + (quad >> 3u)] = bitcast<vec4<u32>>(q.head); }
+// Stores what quantize_quad() gave for quad `quad` of a row of `units` units whose codes and heads start at those vec4s. The
+// first thread of a block writes its head (its half_sum is that of the first half).
+fn store_quad(codes: u32, heads: u32, units: u32, quad: u32, q: QuantizedQuad) {
+  let unit = quad >> 3u;
+  act[codes + ((quad >> 2u) & 1u) * units + unit][quad & 3u] = q.codes;
+  if ((quad & 7u) == 0u) { act[heads + unit] = bitcast<vec4<u32>>(q.head); }
 }

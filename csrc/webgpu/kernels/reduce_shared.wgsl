@@ -1,6 +1,7 @@
 // Sums and maxima over neighbouring threads, through workgroup memory, for devices whose subgroups are missing or too small.
 // `lanes` is a power of two that divides the workgroup size (a last, shorter group is allowed). Called in uniform control flow.
 var<workgroup> reduce_values: array<f32, kWorkgroup>;
+var<workgroup> reduce_pairs: array<vec2<f32>, kWorkgroup>;
 var<private> thread_of_workgroup: u32;
 
 fn group_sum(value: f32, lanes: u32) -> f32 {
@@ -27,17 +28,17 @@ fn group_max(value: f32, lanes: u32) -> f32 {
   return most;
 }
 
-// Over the whole workgroup; every thread gets the sum.
-fn workgroup_sum(value: f32) -> f32 {
-  reduce_values[thread_of_workgroup] = value;
+// Over the whole workgroup; every thread gets the sums.
+fn workgroup_sum(value: vec2<f32>) -> vec2<f32> {
+  reduce_pairs[thread_of_workgroup] = value;
   workgroupBarrier();
   for (var step = kWorkgroupPowerOfTwo / 2u; step > 0u; step /= 2u) {
     if (thread_of_workgroup < step && thread_of_workgroup + step < kWorkgroup) {
-      reduce_values[thread_of_workgroup] += reduce_values[thread_of_workgroup + step];
+      reduce_pairs[thread_of_workgroup] += reduce_pairs[thread_of_workgroup + step];
     }
     workgroupBarrier();
   }
-  let total = reduce_values[0];
+  let total = reduce_pairs[0];
   workgroupBarrier();
   return total;
 }

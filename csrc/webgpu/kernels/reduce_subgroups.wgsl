@@ -1,6 +1,6 @@
 // Sums and maxima over neighbouring threads, through subgroups: `lanes`, a power of two, divides the subgroup size.
 // Called in uniform control flow.
-var<workgroup> subgroup_sums: array<f32, kWorkgroup / kSubgroupMin>;
+var<workgroup> subgroup_sums: array<vec2<f32>, kWorkgroup / kSubgroupMin>;
 var<private> thread_of_workgroup: u32;
 var<private> subgroup_of_thread: u32;
 var<private> lane_of_thread: u32;
@@ -26,12 +26,12 @@ fn group_max(value: f32, lanes: u32) -> f32 {
   return most;
 }
 
-// Over the whole workgroup; every thread gets the sum.
-fn workgroup_sum(value: f32) -> f32 {
+// Over the whole workgroup; every thread gets the sums.
+fn workgroup_sum(value: vec2<f32>) -> vec2<f32> {
   let sum = subgroupAdd(value);
   if (lane_of_thread == 0u) { subgroup_sums[subgroup_of_thread] = sum; }
   workgroupBarrier();
-  var total = 0.0;
+  var total = vec2(0.0);
   for (var i = 0u; i < kWorkgroup / subgroup_lanes; i++) { total += subgroup_sums[i]; }
   workgroupBarrier();
   return total;

@@ -1,44 +1,57 @@
 // h = LayerNorm(x); out_z = h + (h_prev - h) * lerp_z for each mix z; h_prev is the h of the sequence's previous token.
 //
-// weights: the norm's vectors, lerp [mixes][kWidth]. act: x in, the mixes out as float32, int8 or both.
+// weights: the norm's vectors, lerp [kMixes][kWidth]. act: x in, the mixes out as float32, int8 or both.
 // state: the h of the sequence's last token, [kWidth], read and replaced.
-// One workgroup a row; it recomputes the previous row's h, the first row takes it from the state. The first row's workgroup,
-// which is the state's only reader, also writes the new state, so that no other workgroup can come before the read.
-@group(1) @binding(0) var<storage, read_write> state: array<vec4<f32>>;
+// A workgroup takes kChunk quads of a row (workgroup.x the row, workgroup.y the chunk) and the statistics of all of it; thread
+// t makes quad t % kChunk of mix t / kChunk. It recomputes the previous row's h; the first row takes it from the state. The
+// first row's workgroups, each the only reader of its chunk of the state, also write the new state, after all have read.
+struct Mix {
+  lerp: u32,        // vec4 in the weights
+  values: u32,      // vec4 of row 0
+  codes: u32,
+  heads: u32,
+  has_values: bool,
+  has_codes: bool,
+}
 
-fn norm_vector(at: u32) -> vec4<f32> {
+$MIXES
+
+fn weight_vec4(at: u32) -> vec4<f32> {
   return bitcast<vec4<f32>>(weights[at]);
 }
 
-fn run(workgroup: vec3<u32>, thread: u32) {
+fn slot_stats(row: u32, thread: u32) -> vec2<f32> {
+  let at = kX + row * kXStride;
+  return row_stats(act_quads(at, thread), act_f32(4u * at), thread);
+}
+
+fn mix_chunk(workgroup: vec3<u32>, thread: u32) {
   let rows = sequence_rows();
   let row = rows.x + workgroup.x;
-  let weight = weight_quads(kNormWeight, thread);
-  let bias = weight_quads(kNormBias, thread);
-  let x = act_quads(kX + row * kXStride, thread);
-  $LERPS
-  var previous: Quads;
+  let mix = mix_of(thread / kChunk);
+  let wanted = workgroup.y * kChunk + thread % kChunk;
+  let exists = wanted < kQuads && thread < kMixes * kChunk;
+  let quad = select(0u, wanted, exists);
+  let weight = weight_vec4(kNormWeight + quad);
+  let bias = weight_vec4(kNormBias + quad);
+  let lerp = weight_vec4(mix.lerp + quad);
+  let x = act_vec4(kX + row * kXStride + quad);
+  var previous = old_state(quad);
+  let stats = slot_stats(row, thread);
+  let h = normed(x, stats, weight, bias, quad);
   if (workgroup.x == 0u) {
-    for (var i = 0u; i < kPerThread; i++) {
-      let quad = thread + i * kWorkgroup;
-      if (quad < kQuads) { previous[i] = state[quad]; }
-    }
-  }
-  let h = layer_norm(x, thread, weight, bias);
-  if (workgroup.x == 0u) {
+    storageBarrier();
     var last = h;
-    if (rows.y > 1u) { last = layer_norm(act_quads(kX + (rows.x + rows.y - 1u) * kXStride, thread), thread, weight, bias); }
-    for (var i = 0u; i < kPerThread; i++) {
-      let quad = thread + i * kWorkgroup;
-      if (quad < kQuads) { state[quad] = last[i]; }
+    if (rows.y > 1u) {
+      let last_row = rows.x + rows.y - 1u;
+      last = normed(act_vec4(kX + last_row * kXStride + quad), slot_stats(last_row, thread), weight, bias, quad);
     }
+    if (exists && thread < kChunk) { set_state(quad, last); }
   } else {
-    previous = layer_norm(act_quads(kX + (row - 1u) * kXStride, thread), thread, weight, bias);
+    previous = normed(act_vec4(kX + (row - 1u) * kXStride + quad), slot_stats(row - 1u, thread), weight, bias, quad);
   }
-  for (var i = 0u; i < kPerThread; i++) {
-    let quad = thread + i * kWorkgroup;
-    let exists = quad < kQuads;
-    let at = select(0u, quad, exists);
-    $MIXES
-  }
+  let value = h + (previous - h) * lerp;
+  if (exists && mix.has_values) { act[mix.values + row * kXStride + quad] = bitcast<vec4<u32>>(value); }
+  let quantized = quantize_quad(select(vec4(0.0), value, exists));
+  if (exists && mix.has_codes) { store_quad(mix.codes + row * (kXStride / 4u), mix.heads + row * (kXStride / 8u), kXStride / 8u, quad, quantized); }
 }

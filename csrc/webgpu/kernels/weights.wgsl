@@ -39,18 +39,6 @@ fn two_bits(word: u32) -> vec4<u32> {
   return (vec4(word) >> vec4(0u, 2u, 4u, 6u)) & vec4(0x03030303u);
 }
 
-// The 6-bit scale and minimum of sub-block j of a K-quant's twelve scale bytes (block_q4_k in core/quant_blocks.h).
-fn scale_min(words: vec3<u32>, j: u32) -> vec2<f32> {
-  let shift = 8u * (j & 3u);
-  let a = words.x >> shift;
-  let b = words.y >> shift;
-  let c = words.z >> shift;
-  let high = j >= 4u;
-  let s = select(a & 63u, (c & 15u) | ((a >> 2u) & 0x30u), high);
-  let m = select(b & 63u, ((c >> 4u) & 15u) | ((b >> 2u) & 0x30u), high);
-  return vec2(f32(s), f32(m));
-}
-
 // The codebook of IQ4_NL and IQ4_XS for four codes at once (kIq4Codebook in core/quant_blocks.h).
 const kIq4Words = array<u32, 4>(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
 fn iq4_level(code: u32) -> u32 {

@@ -1,8 +1,7 @@
-var values = vec4(0.0);
-    let quads = kHeadSize / 4u;
-    if (thread < quads) { values = vec4(head_r[4u * thread], head_r[4u * thread + 1u], head_r[4u * thread + 2u], head_r[4u * thread + 3u]); }
-    let quantized = quantize_quad(values);
+let quads = kHeadSize / 4u;
+    let q = select(0u, thread, thread < quads);
+    let quantized = quantize_quad(vec4(head_out[4u * q], head_out[4u * q + 1u], head_out[4u * q + 2u], head_out[4u * q + 3u]));
     if (thread < quads) {
-      store_quad(kOutCodes + row * (kStride / 4u), kOutHeads + row * (kStride / 8u), head * quads + thread, quantized);
+      store_quad(kOutCodes + row / 4u, kOutHeads + row / 8u, kStride / 8u, head * quads + thread, quantized);
     }
     workgroupBarrier();

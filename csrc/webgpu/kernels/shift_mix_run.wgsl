@@ -1,0 +1,3 @@
+fn run(workgroup: vec3<u32>, thread: u32) {
+  mix_chunk(workgroup, thread);
+}

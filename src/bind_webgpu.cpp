@@ -1,0 +1,144 @@
+// Where the WebGPU backend finds Dawn, and what only its benchmarks ask.
+#include <pybind11/pybind11.h>
+
+#ifdef RWKVNATIVE_WEBGPU
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <chrono>
+#include <deque>
+#include <map>
+
+#include "core/architecture.h"
+#include "core/error.h"
+#include "webgpu/model.h"
+#include "webgpu/program.h"
+#include "webgpu/webgpu.h"
+
+namespace py = pybind11;
+using namespace rwkvnative;
+
+namespace {
+
+// rwkvnative.dawn.addresses(), called when Dawn is first needed.
+DawnAddresses find_dawn() {
+  const py::gil_scoped_acquire acquire;
+  try {
+    const auto [get_proc_address, enumerate_adapters] =
+        py::module_::import("rwkvnative.dawn").attr("addresses")().cast<std::pair<uintptr_t, uintptr_t>>();
+    return {get_proc_address, enumerate_adapters};
+  } catch (const py::error_already_set& error) {
+    throw DeviceError(message("[webgpu] ", py::str(error.value()).cast<std::string>()));
+  }
+}
+
+// (name, ggml_type, shape_ne, offset, n_bytes), offsets into the model's bytes, as Engine takes them.
+using TensorTuple = std::tuple<std::string, uint32_t, std::vector<uint64_t>, uint64_t, uint64_t>;
+
+Plan plan_of(const std::string& architecture, const std::map<std::string, double>& config,
+             const std::vector<TensorTuple>& tensors, const py::buffer_info& data) {
+  std::vector<TensorSource> sources;
+  for (const auto& [name, type, shape, offset, n_bytes] : tensors) {
+    sources.push_back({name, type, shape, static_cast<const std::byte*>(data.ptr) + offset, n_bytes});
+  }
+  return build_plan(ModelSource(architecture, config, sources));
+}
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// A loaded model whose decoding is timed with one set of tuning constants after the other.
+class WebgpuBenchmark {
+ public:
+  WebgpuBenchmark(const std::string& architecture, const std::map<std::string, double>& config,
+                  const std::vector<TensorTuple>& tensors, const py::buffer& data, const std::string& device,
+                  const std::string& numerics)
+      : data_(data.request()), plan_(plan_of(architecture, config, tensors, data_)), backend_(device) {
+    const Clock::time_point start = Clock::now();
+    model_ = backend_.load(plan_, {.numerics = numerics == "f32" ? Numerics::F32 : Numerics::Int8, .progress = nullptr});
+    load_seconds_ = seconds_since(start);
+    state_ = model_->create_state();
+  }
+
+  // Greedy decoding from one token, tickets in flight, as Engine::greedy does it: at least `warm` seconds, then n tokens
+  // timed.
+  py::dict decode(const std::string& tuning, double warm, size_t n, size_t profiles) {
+    backend_.set_tuning(webgpu::parse_tuning(tuning));
+    const Clock::time_point compile_start = Clock::now();
+    const auto program = model_->compile({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0});
+    const double compile_seconds = seconds_since(compile_start);
+    const int32_t token = 1;
+    Sequence sequence{.tokens = std::span(&token, 1), .state_in = nullptr, .state_out = state_.get()};
+    std::deque<Ticket> flying;
+    double submit_seconds = 0;
+    int32_t last = 0;
+    const auto run = [&](auto more) {
+      for (size_t done = 0; more(done); ++done) {
+        while (flying.size() < program->max_in_flight()) {
+          const Clock::time_point start = Clock::now();
+          flying.push_back(program->submit(std::span(&sequence, 1)));
+          submit_seconds += seconds_since(start);
+          sequence.tokens = {};
+          sequence.state_in = state_.get();
+        }
+        last = program->wait(flying.front()).tokens[0];
+        flying.pop_front();
+      }
+    };
+    const Clock::time_point warm_start = Clock::now();
+    run([&](size_t) { return seconds_since(warm_start) < warm; });
+    submit_seconds = 0;
+    const Clock::time_point start = Clock::now();
+    run([&](size_t done) { return done < n; });
+    const double seconds = seconds_since(start);
+    for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
+
+    std::map<std::string, std::pair<size_t, double>> ops;  // label -> (dispatches, microseconds) of one token
+    auto& own = dynamic_cast<webgpu::DeviceProgram&>(*program);
+    for (size_t i = 0; i < profiles; ++i) {
+      for (const webgpu::OpTime& time : own.profile(std::span(&sequence, 1))) {
+        auto& [count, total] = ops[time.label];
+        if (i == 0) ++count;
+        total += time.microseconds / static_cast<double>(profiles);
+      }
+    }
+    py::dict result;
+    result["tokens_per_second"] = static_cast<double>(n) / seconds;
+    result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
+    result["compile_seconds"] = compile_seconds;
+    result["load_seconds"] = load_seconds_;
+    result["last_token"] = last;
+    result["ops"] = ops;
+    return result;
+  }
+
+ private:
+  py::buffer_info data_;
+  Plan plan_;
+  webgpu::DeviceBackend backend_;
+  std::unique_ptr<LoadedModel> model_;
+  std::unique_ptr<State> state_;
+  double load_seconds_ = 0;
+};
+
+}  // namespace
+
+void bind_webgpu(py::module_& m) {
+  set_dawn_source(find_dawn);
+  py::class_<WebgpuBenchmark>(m, "WebgpuBenchmark", "For benchmarks/webgpu_decode.py.")
+      .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&,
+                    const py::buffer&, const std::string&, const std::string&>(),
+           py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "webgpu",
+           py::arg("numerics") = "int8")
+      .def("decode", &WebgpuBenchmark::decode, py::arg("tuning") = "", py::arg("warm") = 0.5, py::arg("n") = 256,
+           py::arg("profiles") = 0);
+  m.def("webgpu_unavailable", &webgpu_unavailable,
+        "Why there is no WebGPU device, with what to do about it; \"\" where there is one.");
+}
+
+#else
+
+void bind_webgpu(pybind11::module_&) {}
+
+#endif
