@@ -123,26 +123,24 @@ RWKVNATIVE_INLINE void six_bit_scales(const uint8_t* packed, float d, float dmin
   for (int i = 8; i < 16; ++i) s[i] = dmin * bytes[i];
 }
 
-struct Q4_K {
-  using Block = block_q4_k;
+template <class BlockType>
+struct SixBitScales {
+  using Block = BlockType;
   static constexpr uint32_t kBlocks = 1, kGroup = 32;
   static constexpr bool kSigned = false, kMinimum = true;
   static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
     six_bit_scales(b->scales, half_to_f32(b->d), half_to_f32(b->dmin), s);
   }
+};
+
+struct Q4_K : SixBitScales<block_q4_k> {
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
     return unpack32<0, 4>(b->qs + 32 * c, 15);
   }
 };
 
-struct Q5_K {
-  using Block = block_q5_k;
-  static constexpr uint32_t kBlocks = 1, kGroup = 32;
-  static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    six_bit_scales(b->scales, half_to_f32(b->d), half_to_f32(b->dmin), s);
-  }
+struct Q5_K : SixBitScales<block_q5_k> {
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
     return or_(unpack32<0, 4>(b->qs + 32 * c, 15), shift_left<4>(unpack32<2 * c, 2 * c + 1>(b->qh, 1)));
@@ -218,33 +216,27 @@ struct IQ4_XS {
   }
 };
 
-template <class BlockType>
-struct SmallBlocks {
+// Blocks of 32, value = d * (code - offset): unsigned codes with an offset, signed ones without.
+template <class BlockType, int offset>
+struct SmallSymmetric {
   using Block = BlockType;
   static constexpr uint32_t kBlocks = 8, kGroup = 32;
-};
-
-struct Q4_0 : SmallBlocks<block_q4_0> {
-  static constexpr bool kSigned = false, kMinimum = true;
+  static constexpr bool kSigned = offset == 0, kMinimum = offset != 0;
   static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
     for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 0; i < 8; ++i) s[8 + i] = 8.0f * s[i];
-  }
-  template <int c>
-  static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs);
+    for (int i = 0; i < 8; ++i) s[8 + i] = static_cast<float>(offset) * s[i];
   }
 };
 
-struct Q4_1 : SmallBlocks<block_q4_1> {
+// Blocks of 32, value = d * code + m.
+template <class BlockType>
+struct SmallAffine {
+  using Block = BlockType;
+  static constexpr uint32_t kBlocks = 8, kGroup = 32;
   static constexpr bool kSigned = false, kMinimum = true;
   static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
     for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
     for (int i = 0; i < 8; ++i) s[8 + i] = -half_to_f32(b[i].m);
-  }
-  template <int c>
-  static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs);
   }
 };
 
@@ -255,36 +247,37 @@ RWKVNATIVE_INLINE B64 fifth_bits(const uint8_t* a, const uint8_t* b) {
   return spread_bits(low | static_cast<uint64_t>(high) << 32, 16);
 }
 
-struct Q5_0 : SmallBlocks<block_q5_0> {
-  static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 0; i < 8; ++i) s[8 + i] = 16.0f * s[i];
-  }
+// Codes 64c..64c+63 of blocks of four and of five bits.
+template <int c, class Block>
+RWKVNATIVE_INLINE B64 four_bit_codes(const Block* b) {
+  return nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs);
+}
+template <int c, class Block>
+RWKVNATIVE_INLINE B64 five_bit_codes(const Block* b) {
+  return or_(four_bit_codes<c>(b), fifth_bits(b[2 * c].qh, b[2 * c + 1].qh));
+}
+
+struct Q4_0 : SmallSymmetric<block_q4_0, 8> {
   template <int c>
-  static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return or_(nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs), fifth_bits(b[2 * c].qh, b[2 * c + 1].qh));
-  }
+  static RWKVNATIVE_INLINE B64 codes(const Block* b) { return four_bit_codes<c>(b); }
 };
 
-struct Q5_1 : SmallBlocks<block_q5_1> {
-  static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 0; i < 8; ++i) s[8 + i] = -half_to_f32(b[i].m);
-  }
+struct Q4_1 : SmallAffine<block_q4_1> {
   template <int c>
-  static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return or_(nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs), fifth_bits(b[2 * c].qh, b[2 * c + 1].qh));
-  }
+  static RWKVNATIVE_INLINE B64 codes(const Block* b) { return four_bit_codes<c>(b); }
 };
 
-struct Q8_0 : SmallBlocks<block_q8_0> {
-  static constexpr bool kSigned = true, kMinimum = false;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 8; i < 16; ++i) s[i] = 0;
-  }
+struct Q5_0 : SmallSymmetric<block_q5_0, 16> {
+  template <int c>
+  static RWKVNATIVE_INLINE B64 codes(const Block* b) { return five_bit_codes<c>(b); }
+};
+
+struct Q5_1 : SmallAffine<block_q5_1> {
+  template <int c>
+  static RWKVNATIVE_INLINE B64 codes(const Block* b) { return five_bit_codes<c>(b); }
+};
+
+struct Q8_0 : SmallSymmetric<block_q8_0, 0> {
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
     int8_t both[64];
@@ -294,16 +287,9 @@ struct Q8_0 : SmallBlocks<block_q8_0> {
   }
 };
 
-struct IQ4_NL : SmallBlocks<block_iq4_nl> {
-  static constexpr bool kSigned = true, kMinimum = false;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 8; i < 16; ++i) s[i] = 0;
-  }
+struct IQ4_NL : SmallSymmetric<block_iq4_nl, 0> {
   template <int c>
-  static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return lookup16(kIq4Codebook, nibbles_2x16(b[2 * c].qs, b[2 * c + 1].qs));
-  }
+  static RWKVNATIVE_INLINE B64 codes(const Block* b) { return lookup16(kIq4Codebook, four_bit_codes<c>(b)); }
 };
 
 // Calls function(Type{}) for a quantized type.
