@@ -2,9 +2,11 @@
 // The bindings translate them to rwkvnative.errors (InputError, FileError, DeviceError).
 #pragma once
 
-#include <sstream>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 namespace rwkvnative {
 
@@ -27,12 +29,32 @@ struct DeviceError : Error {
   using Error::Error;
 };
 
-// Joins its arguments into one message: message("expected ", 3, ", got ", n).
+namespace detail {
+
+inline void append(std::string& out, std::string_view text) { out += text; }
+inline void append(std::string& out, char character) { out += character; }
+
+template <class Number>
+  requires std::is_arithmetic_v<Number>
+void append(std::string& out, Number number) {
+  if constexpr (std::is_integral_v<Number>) {
+    out += std::to_string(number);
+  } else {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g", static_cast<double>(number));
+    out += text;
+  }
+}
+
+}  // namespace detail
+
+// Joins its arguments into one message: message("expected ", 3, ", got ", n). Without streams: their locales go wrong in a
+// process that holds two copies of the C++ library, as Python with extension modules may.
 template <class... Parts>
 std::string message(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+  std::string out;
+  (detail::append(out, parts), ...);
+  return out;
 }
 
 }  // namespace rwkvnative

@@ -1,10 +1,10 @@
 #include "webgpu/options.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstdlib>
 #include <map>
-#include <sstream>
 #include <string_view>
 
 #include "core/error.h"
@@ -29,9 +29,10 @@ Number number(const char* name, std::string_view text) {
 
 template <class Visit>
 void for_each_item(const std::string& list, Visit visit) {
-  std::istringstream items(list);
-  for (std::string item; std::getline(items, item, ',');) {
-    if (!item.empty()) visit(item);
+  for (size_t begin = 0; begin < list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end != begin) visit(list.substr(begin, end - begin));
+    begin = end + 1;
   }
 }
 
