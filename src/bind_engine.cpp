@@ -12,6 +12,7 @@
 #include "core/engine.h"
 #include "core/error.h"
 #include "cpu/cpu.h"
+#include "tensor_tuples.h"
 
 namespace py = pybind11;
 using namespace rwkvnative;
@@ -52,22 +53,6 @@ Numerics parse_numerics(const std::string& name) {
   if (name == "f32") return Numerics::F32;
   if (name == "int8") return Numerics::Int8;
   throw InputError(message("numerics: expected \"auto\", \"f32\" or \"int8\", got \"", name, "\""));
-}
-
-// A model file's tensors: (name, ggml_type, shape_ne, offset, n_bytes), offsets into `data`.
-using TensorTuple = std::tuple<std::string, uint32_t, std::vector<uint64_t>, uint64_t, uint64_t>;
-
-std::vector<TensorSource> tensor_sources(const std::vector<TensorTuple>& tensors, const py::buffer_info& data) {
-  const auto* bytes = static_cast<const std::byte*>(data.ptr);
-  const auto size = static_cast<uint64_t>(data.size * data.itemsize);
-  std::vector<TensorSource> sources;
-  for (const auto& [name, type, shape, offset, n_bytes] : tensors) {
-    if (offset > size || n_bytes > size - offset)
-      throw InputError(message("tensor ", name, ": expected bytes ", offset, " to ", offset + n_bytes, " in the file, got a file of ",
-                               size, " bytes"));
-    sources.push_back({name, type, shape, bytes + offset, n_bytes});
-  }
-  return sources;
 }
 
 class PyState {

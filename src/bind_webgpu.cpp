@@ -12,6 +12,7 @@
 
 #include "core/architecture.h"
 #include "core/error.h"
+#include "tensor_tuples.h"
 #include "webgpu/model.h"
 #include "webgpu/program.h"
 #include "webgpu/webgpu.h"
@@ -33,18 +34,6 @@ DawnAddresses find_dawn() {
   }
 }
 
-// (name, ggml_type, shape_ne, offset, n_bytes), offsets into the model's bytes, as Engine takes them.
-using TensorTuple = std::tuple<std::string, uint32_t, std::vector<uint64_t>, uint64_t, uint64_t>;
-
-Plan plan_of(const std::string& architecture, const std::map<std::string, double>& config,
-             const std::vector<TensorTuple>& tensors, const py::buffer_info& data) {
-  std::vector<TensorSource> sources;
-  for (const auto& [name, type, shape, offset, n_bytes] : tensors) {
-    sources.push_back({name, type, shape, static_cast<const std::byte*>(data.ptr) + offset, n_bytes});
-  }
-  return build_plan(ModelSource(architecture, config, sources));
-}
-
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -54,7 +43,7 @@ class WebgpuBenchmark {
   WebgpuBenchmark(const std::string& architecture, const std::map<std::string, double>& config,
                   const std::vector<TensorTuple>& tensors, const py::buffer& data, const std::string& device,
                   const std::string& numerics)
-      : data_(data.request()), plan_(plan_of(architecture, config, tensors, data_)), backend_(device) {
+      : data_(data.request()), plan_(build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)))), backend_(device) {
     const Clock::time_point start = Clock::now();
     model_ = backend_.load(plan_, {.numerics = numerics == "f32" ? Numerics::F32 : Numerics::Int8, .progress = nullptr});
     load_seconds_ = seconds_since(start);
