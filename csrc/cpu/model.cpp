@@ -113,18 +113,22 @@ std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
 
 namespace {
 
+DeviceInfo describe(const std::string& device, const Kernels& kernels, uint32_t n_threads) {
+  return {.id = device,
+          .name = message(n_threads, n_threads == 1 ? " thread" : " threads", ", ", kernels.name),
+          .backend = "cpu",
+          .kind = DeviceKind::Cpu,
+          .memory_bytes = 0,
+          .n_threads = n_threads,
+          .features = {kernels.name}};
+}
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const std::string& device, const Kernels& kernels, uint32_t n_threads)
       : kernels_(kernels),
         pool_(n_threads != 0 ? n_threads : available_processors()),
-        info_{.id = device,
-              .name = message(pool_.size(), pool_.size() == 1 ? " thread" : " threads", ", ", kernels_.name),
-              .backend = "cpu",
-              .kind = DeviceKind::Cpu,
-              .memory_bytes = 0,
-              .n_threads = pool_.size(),
-              .features = {kernels_.name}} {}
+        info_(describe(device, kernels, pool_.size())) {}
 
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override {
@@ -147,7 +151,9 @@ std::vector<std::string> cpu_kernels() {
   return names;
 }
 
-std::vector<DeviceInfo> cpu_devices() { return {open_cpu("cpu", 0)->info()}; }
+std::vector<DeviceInfo> cpu_devices() {
+  return {cpu::describe("cpu", *cpu::runnable_kernels().front(), cpu::available_processors())};
+}
 
 std::unique_ptr<Backend> open_cpu(const std::string& device, uint32_t n_threads) {
   constexpr uint32_t kMostThreads = 1024;
