@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "backends.h"
 #include "core/architecture.h"
@@ -179,12 +180,15 @@ class PyEngine {
     d["device_bytes"] = engine_->device_bytes();
     d["state_bytes"] = plan.state_values() * sizeof(float);
     d["prefill_rows"] = engine_->prefill_rows();
+    d["max_batch"] = engine_->max_batch();
+    d["scratch_bytes"] = engine_->scratch_bytes();
     return d;
   }
 
   PyState new_state() const { return {engine_, engine_->create_state()}; }
 
-  py::object forward(const Tokens& tokens, PyState* state_in, PyState& state_out, const std::string& rows) {
+  py::object forward(const Tokens& tokens, PyState* state_in, PyState& state_out, const std::string& rows,
+                     const std::function<void(size_t, size_t)>& progress) {
     check(state_in, state_out);
     const std::span<const int32_t> ids = view(tokens);
     const auto V = static_cast<py::ssize_t>(engine_->plan().n_vocab);
@@ -197,8 +201,47 @@ class PyEngine {
     } else if (rows != "none") {
       throw InputError(message("rows: expected \"last\", \"all\" or \"none\", got \"", rows, "\""));
     }
-    run([&] { engine_->forward(ids, in(state_in), state_out.get(), out); });
+    run([&] { engine_->forward(ids, in(state_in), state_out.get(), out, with_gil(progress)); });
     return result;
+  }
+
+  py::object forward_batch(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states_in,
+                           const std::vector<PyState*>& states_out, const std::string& rows,
+                           const std::function<void(size_t, size_t)>& progress) {
+    const std::vector<Sequence> sequences = batch(tokens, states_in, states_out);
+    py::object result = py::none();
+    std::span<float> out;
+    if (rows == "last") {
+      py::array_t<float> logits({sequences.size(), size_t{engine_->plan().n_vocab}});
+      out = {logits.mutable_data(), static_cast<size_t>(logits.size())};
+      result = logits;
+    } else if (rows != "none") {
+      throw InputError(message("rows: expected \"last\" or \"none\", got \"", rows, "\""));
+    }
+    run([&] { engine_->forward_batch(sequences, out, with_gil(progress)); });
+    return result;
+  }
+
+  py::tuple candidates_batch(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states_in,
+                             const std::vector<PyState*>& states_out, uint32_t k,
+                             const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases) {
+    std::vector<Sequence> sequences = batch(tokens, states_in, states_out);
+    if (biases.size() != sequences.size())
+      throw InputError(message("biases: expected one per sequence, ", sequences.size(), ", got ", biases.size()));
+    for (size_t i = 0; i < biases.size(); ++i) {
+      if (!biases[i]) continue;
+      sequences[i].bias_ids = view(biases[i]->first);
+      sequences[i].bias_values = {biases[i]->second.data(), static_cast<size_t>(biases[i]->second.size())};
+    }
+    if (k > engine_->plan().n_vocab)
+      throw InputError(message("k: expected 1 to ", engine_->plan().n_vocab, ", got ", k));
+    py::array_t<int32_t> ids({sequences.size(), size_t{k}});
+    py::array_t<float> logits({sequences.size(), size_t{k}}), log_sum_exps(static_cast<py::ssize_t>(sequences.size()));
+    const std::span<int32_t> ids_out(ids.mutable_data(), static_cast<size_t>(ids.size()));
+    const std::span<float> logits_out(logits.mutable_data(), static_cast<size_t>(logits.size()));
+    const std::span<float> sums_out(log_sum_exps.mutable_data(), sequences.size());
+    run([&] { engine_->candidates_batch(sequences, k, ids_out, logits_out, sums_out); });
+    return py::make_tuple(ids, logits, log_sum_exps);
   }
 
   py::array_t<float> hidden(const Tokens& tokens, PyState* state_in, PyState& state_out) {
@@ -246,7 +289,45 @@ class PyEngine {
     return tokens;
   }
 
+  py::array_t<int32_t> greedy_batch(const Tokens& tokens, const std::vector<PyState*>& states, size_t n) {
+    const std::span<const int32_t> ids = view(tokens);
+    std::vector<State*> raw;
+    for (PyState* state : states) {
+      if (state == nullptr) throw InputError("states: expected a State each, got None");
+      check(nullptr, *state);
+      raw.push_back(&state->get());
+    }
+    py::array_t<int32_t> out({n, ids.size()});
+    const std::span<int32_t> values(out.mutable_data(), static_cast<size_t>(out.size()));
+    run([&] { engine_->greedy_batch(ids, raw, n, values); });
+    return out;
+  }
+
  private:
+  using Progress = std::function<void(size_t, size_t)>;
+
+  static Progress with_gil(const Progress& progress) {
+    if (!progress) return nullptr;
+    return [&progress](size_t done, size_t total) {
+      const py::gil_scoped_acquire acquire;
+      progress(done, total);
+    };
+  }
+
+  std::vector<Sequence> batch(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states_in,
+                              const std::vector<PyState*>& states_out) const {
+    if (states_in.size() != tokens.size() || states_out.size() != tokens.size())
+      throw InputError(message("states: expected one per sequence, ", tokens.size(), ", got ", states_in.size(), " and ",
+                               states_out.size()));
+    std::vector<Sequence> sequences;
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (states_out[i] == nullptr) throw InputError(message("sequence ", i, ": state_out: expected a State, got None"));
+      check(states_in[i], *states_out[i]);
+      sequences.push_back({.tokens = view(tokens[i]), .state_in = in(states_in[i]), .state_out = &states_out[i]->get()});
+    }
+    return sequences;
+  }
+
   static const State* in(PyState* state) { return state ? &state->get() : nullptr; }
 
   void check(PyState* state_in, PyState& state_out) const {
@@ -297,7 +378,17 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("info", &PyEngine::info)
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
-           py::arg("rows") = "last", "float32 logits: [V] (rows=\"last\"), [T, V] (\"all\") or None (\"none\").")
+           py::arg("rows") = "last", py::arg("progress") = nullptr,
+           "float32 logits: [V] (rows=\"last\"), [T, V] (\"all\") or None (\"none\"). progress(tokens_read, tokens_to_read).")
+      .def("forward_batch", &PyEngine::forward_batch, py::arg("tokens"), py::arg("states_in"), py::arg("states_out"),
+           py::arg("rows") = "last", py::arg("progress") = nullptr,
+           "float32 logits [B, V] after the last token of each sequence (rows=\"last\") or None (\"none\").")
+      .def("candidates_batch", &PyEngine::candidates_batch, py::arg("tokens"), py::arg("states_in"), py::arg("states_out"),
+           py::arg("k"), py::arg("biases"),
+           "candidates() of B sequences: ids [B, k], logits [B, k], logsumexp [B]. biases: None or (ids, values) for each.")
+      .def("greedy_batch", &PyEngine::greedy_batch, py::arg("tokens"), py::arg("states"), py::arg("n"),
+           "int32 [n, B]: n times the best next token of each sequence after the one before, first after `tokens`. Each state "
+           "has then seen its token and all of the new ones but the last.")
       .def("hidden", &PyEngine::hidden, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            "float32 [C]: the normalized hidden state after the last token.")
       .def("candidates", &PyEngine::candidates, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),

@@ -97,6 +97,8 @@ class Program {
   // Blocks until the ticket's work is done and throws what went wrong on the device.
   virtual Result wait(Ticket ticket) = 0;
   virtual uint32_t max_in_flight() const { return 1; }
+  // Memory of its own: activations, results.
+  virtual uint64_t scratch_bytes() const { return 0; }
   // For tests of single ops: the contents of an activation slot, float32 [rows][width], before and after a submit.
   virtual void write_slot(SlotId slot, std::span<const float> values) = 0;
   virtual void read_slot(SlotId slot, std::span<float> values) const = 0;

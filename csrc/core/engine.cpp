@@ -1,6 +1,7 @@
 #include "core/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <deque>
 
@@ -17,94 +18,176 @@ std::unique_ptr<State> Engine::create_state() {
 }
 
 Program& Engine::program(const Shape& shape) {
-  std::unique_ptr<Program>& program = programs_[shape];
-  if (!program) program = model_->compile(shape);
-  return *program;
+  CachedProgram& cached = programs_[shape];
+  cached.last_use = ++uses_;
+  if (!cached.program) {
+    if (programs_.size() > kMostPrograms) {
+      const auto older = [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; };
+      programs_.erase(std::min_element(programs_.begin(), programs_.end(), older));
+    }
+    try {
+      cached.program = model_->compile(shape);
+    } catch (...) {
+      programs_.erase(shape);
+      throw;
+    }
+  }
+  uint64_t bytes = 0;
+  for (const auto& [other, kept] : programs_) bytes += kept.program->scratch_bytes();
+  scratch_bytes_ = bytes;
+  return *cached.program;
 }
 
-void Engine::check(std::span<const int32_t> tokens) const {
-  if (tokens.empty()) throw InputError("tokens: expected at least one, got none");
+// ---- checks ------------------------------------------------------------------------------------------------------------
+
+void Engine::check(std::span<const int32_t> tokens, const std::string& where) const {
+  if (tokens.empty()) throw InputError(message(where, "tokens: expected at least one, got none"));
   for (size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < 0 || static_cast<uint32_t>(tokens[i]) >= plan_.n_vocab)
-      throw InputError(message("tokens[", i, "]: expected an id from 0 to ", plan_.n_vocab - 1, ", got ", tokens[i]));
+      throw InputError(message(where, "tokens[", i, "]: expected an id from 0 to ", plan_.n_vocab - 1, ", got ", tokens[i]));
 }
 
-std::span<const int32_t> Engine::prefill(std::span<const int32_t> tokens, const State*& state_in, State& state_out) {
-  const size_t chunk = model_->prefill_rows();
-  size_t done = 0;
-  for (; tokens.size() - done > chunk; done += chunk) {
-    if (done != 0 && interrupted && interrupted()) throw Interrupted{done};
-    finish(tokens.subspan(done, chunk), state_in, state_out, {.readout = Readout::None});
-    state_in = &state_out;
+void Engine::check_bias(const Sequence& sequence, const std::string& where) const {
+  if (sequence.bias_ids.size() != sequence.bias_values.size())
+    throw InputError(message(where, "bias: expected as many values as ids, got ", sequence.bias_values.size(), " and ",
+                             sequence.bias_ids.size()));
+  for (int32_t id : sequence.bias_ids)
+    if (id < 0 || static_cast<uint32_t>(id) >= plan_.n_vocab)
+      throw InputError(message(where, "bias: expected token ids from 0 to ", plan_.n_vocab - 1, ", got ", id));
+  for (float value : sequence.bias_values)
+    if (std::isnan(value)) throw InputError(message(where, "bias: expected numbers, got NaN"));
+}
+
+void Engine::check(std::span<const Sequence> sequences, bool numbered) const {
+  if (sequences.empty()) throw InputError("batch: expected at least one sequence, got none");
+  std::map<const State*, size_t> writers;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const std::string where = numbered ? message("sequence ", i, ": ") : std::string();
+    check(sequences[i].tokens, where);
+    check_bias(sequences[i], where);
+    if (sequences[i].state_out == nullptr) throw InputError(message(where, "state_out: expected a state, got none"));
+    const auto [writer, is_new] = writers.emplace(sequences[i].state_out, i);
+    if (!is_new) throw InputError(message(where, "state_out: sequence ", writer->second, " writes the same state"));
   }
-  return tokens.subspan(done);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const auto writer = writers.find(sequences[i].state_in);
+    if (writer != writers.end() && writer->second != i)
+      throw InputError(message("sequence ", i, ": state_in: sequence ", writer->second, " writes this state"));
+  }
 }
 
-Result Engine::finish(std::span<const int32_t> tokens, const State* state_in, State& state_out, Shape shape,
-                      std::span<const int32_t> bias_ids, std::span<const float> bias_values) {
-  shape.rows = tokens.size() == 1 ? 1 : model_->prefill_rows();
-  shape.sequences = 1;
-  Program& ready = program(shape);
-  const Sequence sequence{.tokens = tokens,
-                          .state_in = state_in,
-                          .state_out = &state_out,
-                          .bias_ids = bias_ids,
-                          .bias_values = bias_values};
-  return ready.wait(ready.submit({&sequence, 1}));
-}
+// ---- running -----------------------------------------------------------------------------------------------------------
 
-void Engine::forward(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out) {
-  check(tokens);
-  const Lock lock(mutex_);
-  const size_t V = plan_.n_vocab;
-  if (out.size() == tokens.size() * V && tokens.size() != 1) {
-    const size_t chunk = model_->prefill_rows();
-    for (size_t done = 0; done < tokens.size(); done += chunk) {
-      if (done != 0 && interrupted && interrupted()) throw Interrupted{done};
-      const auto part = tokens.subspan(done, std::min(chunk, tokens.size() - done));
-      const Result result = finish(part, done ? &state_out : state_in, state_out, {.readout = Readout::AllLogits});
-      std::copy(result.values.begin(), result.values.end(), out.begin() + static_cast<ptrdiff_t>(done * V));
+void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
+                 const std::function<void(const Result&, Parts)>& sink) {
+  const uint32_t rows = model_->prefill_rows();
+  std::vector<size_t> lengths;
+  for (const Sequence& sequence : sequences) lengths.push_back(sequence.tokens.size());
+  BatchQueue queue(std::move(lengths), rows, max_batch());
+  std::vector<Sequence> submit;
+  for (bool first = true;; first = false) {
+    const size_t done = queue.done();
+    const Parts parts = queue.next();
+    if (parts.empty()) return;
+    if (!first && interrupted && interrupted()) throw Interrupted{done};
+
+    submit.clear();
+    bool one_token_each = true, any_ends = false;
+    for (const BatchQueue::Part& part : parts) {
+      Sequence sequence = sequences[part.sequence];
+      sequence.tokens = sequence.tokens.subspan(part.begin, part.rows);
+      if (part.begin != 0) sequence.state_in = sequence.state_out;
+      submit.push_back(sequence);
+      one_token_each &= part.rows == 1;
+      any_ends |= part.last;
     }
-    return;
+    // Few shapes, so that a crowd that comes and goes does not compile for each of its sizes.
+    const bool reads = readout == Readout::AllLogits || (any_ends && readout != Readout::None);
+    const uint32_t n_sequences = std::min(std::bit_ceil(static_cast<uint32_t>(parts.size())), rows);
+    Program& ready = program({.rows = one_token_each ? n_sequences : rows,
+                              .sequences = n_sequences,
+                              .readout = reads ? readout : Readout::None,
+                              .candidates = reads ? k : 0});
+    const Result result = ready.wait(ready.submit(submit));
+    if (reads) sink(result, parts);
+    if (progress) progress(queue.done(), queue.total());
   }
-  const auto rest = prefill(tokens, state_in, state_out);
-  const Readout readout = out.empty() ? Readout::None : Readout::LastLogits;
-  const Result result = finish(rest, state_in, state_out, {.readout = readout});
-  if (out.empty()) return;
-  if (out.size() != V) throw InputError(message("logits: expected room for ", V, " values, got ", out.size()));
-  std::copy(result.values.begin(), result.values.end(), out.begin());
+}
+
+void Engine::forward(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out,
+                     const Progress& progress) {
+  const Sequence sequence{.tokens = tokens, .state_in = state_in, .state_out = &state_out};
+  check({&sequence, 1}, false);
+  const size_t V = plan_.n_vocab;
+  if (!out.empty() && out.size() != V && out.size() != tokens.size() * V)
+    throw InputError(message("logits: expected room for ", V, " or ", tokens.size() * V, " values, got ", out.size()));
+  const Readout readout = out.empty() ? Readout::None : out.size() == V ? Readout::LastLogits : Readout::AllLogits;
+  const Lock lock(mutex_);
+  run({&sequence, 1}, readout, 0, progress, [&](const Result& result, Parts parts) {
+    const size_t at = readout == Readout::AllLogits ? parts[0].begin * V : 0;
+    std::copy(result.values.begin(), result.values.end(), out.begin() + static_cast<ptrdiff_t>(at));
+  });
+}
+
+void Engine::forward_batch(std::span<const Sequence> sequences, std::span<float> out, const Progress& progress) {
+  check(sequences, true);
+  const size_t V = plan_.n_vocab;
+  if (!out.empty() && out.size() != sequences.size() * V)
+    throw InputError(message("logits: expected room for ", sequences.size() * V, " values, got ", out.size()));
+  const Lock lock(mutex_);
+  run(sequences, out.empty() ? Readout::None : Readout::LastLogits, 0, progress, [&](const Result& result, Parts parts) {
+    for (size_t i = 0; i < parts.size(); ++i)
+      if (parts[i].last) std::copy_n(result.values.data() + i * V, V, out.data() + parts[i].sequence * V);
+  });
 }
 
 void Engine::hidden(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out) {
-  check(tokens);
+  const Sequence sequence{.tokens = tokens, .state_in = state_in, .state_out = &state_out};
+  check({&sequence, 1}, false);
+  if (out.size() != plan_.n_embd)
+    throw InputError(message("hidden: expected room for ", plan_.n_embd, " values, got ", out.size()));
   const Lock lock(mutex_);
-  const auto rest = prefill(tokens, state_in, state_out);
-  const Result result = finish(rest, state_in, state_out, {.readout = Readout::Hidden});
-  std::copy_n(result.values.begin(), std::min(out.size(), result.values.size()), out.begin());
+  run({&sequence, 1}, Readout::Hidden, 0, nullptr,
+      [&](const Result& result, Parts) { std::copy_n(result.values.begin(), out.size(), out.begin()); });
 }
 
 float Engine::candidates(std::span<const int32_t> tokens, const State* state_in, State& state_out,
                          std::span<const int32_t> bias_ids, std::span<const float> bias_values, std::span<int32_t> ids,
                          std::span<float> logits) {
-  check(tokens);
-  if (ids.empty() || ids.size() > plan_.n_vocab)
-    throw InputError(message("k: expected 1 to ", plan_.n_vocab, ", got ", ids.size()));
-  if (bias_ids.size() != bias_values.size())
-    throw InputError(message("bias: expected as many values as ids, got ", bias_values.size(), " and ", bias_ids.size()));
-  for (int32_t id : bias_ids)
-    if (id < 0 || static_cast<uint32_t>(id) >= plan_.n_vocab)
-      throw InputError(message("bias: expected token ids from 0 to ", plan_.n_vocab - 1, ", got ", id));
-  for (float value : bias_values)
-    if (std::isnan(value)) throw InputError("bias: expected numbers, got NaN");
+  const Sequence sequence{.tokens = tokens,
+                          .state_in = state_in,
+                          .state_out = &state_out,
+                          .bias_ids = bias_ids,
+                          .bias_values = bias_values};
+  check({&sequence, 1}, false);
+  float log_sum_exp = 0;
+  choose({&sequence, 1}, static_cast<uint32_t>(ids.size()), ids, logits, {&log_sum_exp, 1});
+  return log_sum_exp;
+}
+
+void Engine::candidates_batch(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
+                              std::span<float> log_sum_exps) {
+  check(sequences, true);
+  choose(sequences, k, ids, logits, log_sum_exps);
+}
+
+void Engine::choose(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
+                    std::span<float> log_sum_exps) {
+  if (k == 0 || k > plan_.n_vocab) throw InputError(message("k: expected 1 to ", plan_.n_vocab, ", got ", k));
+  const size_t wanted = sequences.size() * k;
+  if (ids.size() != wanted || logits.size() != wanted || log_sum_exps.size() != sequences.size())
+    throw InputError(message("candidates: expected room for ", wanted, " entries, got ", ids.size()));
   const Lock lock(mutex_);
-  const auto rest = prefill(tokens, state_in, state_out);
-  const Result result =
-      finish(rest, state_in, state_out,
-             {.readout = Readout::Candidates, .candidates = static_cast<uint32_t>(ids.size())}, bias_ids, bias_values);
-  const CandidateList& list = result.candidates.at(0);
-  std::copy(list.ids.begin(), list.ids.end(), ids.begin());
-  std::copy(list.logits.begin(), list.logits.end(), logits.begin());
-  return list.log_sum_exp;
+  run(sequences, Readout::Candidates, k, nullptr, [&](const Result& result, Parts parts) {
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (!parts[i].last) continue;
+      const CandidateList& list = result.candidates.at(i);
+      const size_t s = parts[i].sequence;
+      std::copy_n(list.ids.begin(), k, ids.begin() + static_cast<ptrdiff_t>(s * k));
+      std::copy_n(list.logits.begin(), k, logits.begin() + static_cast<ptrdiff_t>(s * k));
+      log_sum_exps[s] = list.log_sum_exp;
+    }
+  });
 }
 
 void Engine::greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token) {
@@ -153,6 +236,43 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
     throw;
   }
   drain();
+}
+
+void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out) {
+  if (tokens.size() != states.size() || tokens.size() > max_batch())
+    throw InputError(message("batch: expected as many states as tokens and at most ", max_batch(), ", got ", states.size(),
+                             " and ", tokens.size()));
+  if (out.size() != n * tokens.size())
+    throw InputError(message("tokens: expected room for ", n * tokens.size(), ", got ", out.size()));
+  std::vector<Sequence> sequences;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    sequences.push_back({.tokens = tokens.subspan(i, 1), .state_in = states[i], .state_out = states[i]});
+  check(sequences, true);
+  const Lock lock(mutex_);
+  const uint32_t rounded = std::min(std::bit_ceil(static_cast<uint32_t>(tokens.size())), max_batch());
+  Program& step = program({.rows = rounded, .sequences = rounded, .readout = Readout::Argmax, .candidates = 0});
+
+  // In place and in order: the device feeds itself, and tickets are kept in flight.
+  std::deque<Ticket> flying;
+  size_t submitted = 0, seen = 0;
+  const auto drain = [&] {
+    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+  };
+  try {
+    while (seen < n) {
+      while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
+        flying.push_back(step.submit(sequences));
+        ++submitted;
+        for (Sequence& sequence : sequences) sequence.tokens = {};
+      }
+      const std::span<const int32_t> found = step.wait(flying.front()).tokens;
+      flying.pop_front();
+      std::copy_n(found.begin(), tokens.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * tokens.size()));
+    }
+  } catch (...) {
+    drain();
+    throw;
+  }
 }
 
 }  // namespace rwkvnative

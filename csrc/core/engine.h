@@ -2,14 +2,17 @@
 // caller in at a time.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
+#include "core/batch.h"
 
 namespace rwkvnative {
 
@@ -24,18 +27,22 @@ class Engine {
   uint32_t prefill_rows() const { return model_->prefill_rows(); }
   std::unique_ptr<State> create_state();
 
-  // Between two chunks of a long run of tokens `interrupted` is asked whether to stop: true throws Interrupted, the state
-  // being that after `done` tokens.
+  // Between two submits of a long run of tokens `interrupted` is asked whether to stop: true throws Interrupted, `done` tokens
+  // having been read. Each state_out is then that after some of its sequence's tokens, or as it was.
   struct Interrupted {
     size_t done;
   };
   std::function<bool()> interrupted;
 
+  // Called after each submit with the tokens read and to read. It may throw, which ends the run as an interruption does.
+  using Progress = std::function<void(size_t done, size_t total)>;
+
   // All of these run tokens after state_in (null: a fresh state) and leave the state after them in state_out, which may be
   // state_in. tokens must not be empty.
   //
   // out: n_vocab logits after the last token, n_vocab for each token, or nothing.
-  void forward(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out);
+  void forward(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out,
+               const Progress& progress = nullptr);
   // out: n_embd values, the normalized hidden state after the last token.
   void hidden(std::span<const int32_t> tokens, const State* state_in, State& state_out, std::span<float> out);
   // The ids.size() best tokens, best first, with the bias added; returns the log of the sum over the whole vocabulary.
@@ -43,25 +50,57 @@ class Engine {
                    std::span<const int32_t> bias_ids, std::span<const float> bias_values, std::span<int32_t> ids,
                    std::span<float> logits);
 
+  // The same for several sequences at once, each of any length and with states of its own. A state that one of them writes
+  // must be of no other, neither read nor written; what all of them only read may be one state.
+  //
+  // out: [sequences][n_vocab] logits after the last token of each, or nothing.
+  void forward_batch(std::span<const Sequence> sequences, std::span<float> out, const Progress& progress = nullptr);
+  // ids, logits: [sequences][k]; log_sum_exps: [sequences]. Takes each sequence's bias.
+  void candidates_batch(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
+                        std::span<float> log_sum_exps);
+
   // Greedy decoding: feeds `token`, then the best next token, and so on, at most n times; on_token sees each new token and
   // ends the run by returning false. The state then has seen `token` and every new token but the last one.
   void greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token);
 
+  // The same for several sequences: out is [n][tokens.size()], and each state has seen its token and every new one but the
+  // last. The sequences do not end early: that is the caller's matter. At most max_batch() of them.
+  void greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out);
+
+  // Sequences that one submit takes at most.
+  uint32_t max_batch() const { return model_->prefill_rows(); }
+  // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept.
+  uint64_t scratch_bytes() const { return scratch_bytes_; }
+
  private:
   using Lock = std::unique_lock<std::mutex>;
+  using Parts = std::span<const BatchQueue::Part>;
+  struct CachedProgram {
+    std::unique_ptr<Program> program;
+    uint64_t last_use = 0;
+  };
+  // A change of shape compiles a program, and each has memory of its own.
+  static constexpr size_t kMostPrograms = 24;
+
   Program& program(const Shape& shape);
-  // Runs all tokens but the last chunk and returns that. state_in becomes what the next submit must read.
-  std::span<const int32_t> prefill(std::span<const int32_t> tokens, const State*& state_in, State& state_out);
-  Result finish(std::span<const int32_t> tokens, const State* state_in, State& state_out, Shape shape,
-                std::span<const int32_t> bias_ids = {}, std::span<const float> bias_values = {});
-  void check(std::span<const int32_t> tokens) const;
+  // Runs all tokens; sink sees the result of each submit that has one. AllLogits has in all, other readouts where a sequence
+  // ends. sink(result, parts): result entry i is of parts[i].
+  void run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
+           const std::function<void(const Result&, Parts)>& sink);
+  void choose(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
+              std::span<float> log_sum_exps);
+  void check(std::span<const Sequence> sequences, bool numbered) const;
+  void check(std::span<const int32_t> tokens, const std::string& where = {}) const;
+  void check_bias(const Sequence& sequence, const std::string& where) const;
 
   Plan plan_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<LoadedModel> model_;
-  std::map<Shape, std::unique_ptr<Program>> programs_;
+  std::map<Shape, CachedProgram> programs_;
+  uint64_t uses_ = 0;
   std::vector<std::unique_ptr<State>> ring_;  // of greedy()
   std::mutex mutex_;
+  std::atomic<uint64_t> scratch_bytes_{0};  // read while somebody else runs
 };
 
 }  // namespace rwkvnative

@@ -95,6 +95,14 @@ Workspace::Workspace(const Plan& plan, uint32_t n_rows, uint32_t workers, Numeri
   std::fill_n(zero_state.data(), zero_state.size(), 0.0f);
 }
 
+size_t Workspace::bytes() const {
+  size_t bytes = h.bytes() + previous.bytes() + logits.bytes() + zero_state.bytes();
+  for (const SlotBuffer& slot : slots) bytes += slot.values.bytes() + slot.blocks.bytes();
+  for (const Scratch& s : scratch) bytes += s.tile.bytes() + s.decoded.bytes() + s.products.bytes();
+  for (const Buffer<float>& out : lora) bytes += out.bytes();
+  return bytes;
+}
+
 // ---- model and backend -------------------------------------------------------------------------------------------------
 
 CpuModel::CpuModel(const Plan& the_plan, const LoadOptions& options, ThreadPool& the_pool, const Kernels& the_kernels)

@@ -19,6 +19,7 @@ class Buffer {
   explicit Buffer(size_t n) : size_(n), data_(static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64}))) {}
   T* data() const { return data_.get(); }
   size_t size() const { return size_; }
+  size_t bytes() const { return size_ * sizeof(T); }
 
  private:
   struct Free {
@@ -70,6 +71,8 @@ struct Workspace {
   Buffer<float> lora[4];      // wkv7: the second LoRA matrices' outputs, [rows][n_embd] each
   Buffer<float> logits;       // grown on demand
   Buffer<float> zero_state;   // one layer's share of a fresh state
+
+  size_t bytes() const;
 };
 
 class CpuModel final : public LoadedModel {
@@ -78,7 +81,7 @@ class CpuModel final : public LoadedModel {
   std::unique_ptr<State> create_state() override { return std::make_unique<CpuState>(plan); }
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return workspace.rows; }
-  uint64_t device_bytes() const override { return 0; }
+  uint64_t device_bytes() const override { return workspace.bytes(); }
 
   // Whether a matrix meets its input as int8.
   bool uses_int8(const Tensor& weight) const { return numerics == Numerics::Int8 && traits(weight.type).block_values > 1; }

@@ -38,6 +38,7 @@ CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
   argmax_.resize(shape_.sequences);
   candidate_ids_.resize(size_t{shape_.sequences} * shape_.candidates);
   candidate_logits_.resize(candidate_ids_.size());
+  reserve_head(shape_.sequences);
 }
 
 // ---- submit ------------------------------------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
     }
   }
 
-  bind_head();
+  reserve_head(head_rows_.size());
   model_.pool.run(all_steps_);
 
   for (size_t s = 0; s < sequences.size(); ++s)
@@ -83,9 +84,8 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
 }
 
 // The head's buffers grow to what has been asked for: all logits of a chunk are many megabytes.
-void CpuProgram::bind_head() {
+void CpuProgram::reserve_head(size_t rows) {
   if (shape_.readout == Readout::None) return;
-  const size_t rows = head_rows_.size();
   if (normed_.size() < rows * plan_.n_embd) {
     normed_ = Buffer<float>(rows * plan_.n_embd);
     normed_blocks_ = Buffer<Int8Block>(rows * int8_blocks(plan_.n_embd));

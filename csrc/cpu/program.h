@@ -13,6 +13,7 @@ class CpuProgram final : public Program {
   CpuProgram(CpuModel& model, const Shape& shape);
   Ticket submit(std::span<const Sequence> sequences) override;
   Result wait(Ticket ticket) override;
+  uint64_t scratch_bytes() const override { return normed_.bytes() + normed_blocks_.bytes(); }
   void write_slot(SlotId slot, std::span<const float> values) override;
   void read_slot(SlotId slot, std::span<float> values) const override;
 
@@ -60,7 +61,7 @@ class CpuProgram final : public Program {
   void multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows) const;
   void finish(const Product& product, uint32_t begin, uint32_t count, uint32_t row, const float* values) const;
   const float* state_in(const SequenceRows& sequence, uint32_t layer, uint32_t part) const;
-  void bind_head();
+  void reserve_head(size_t rows);
   void read_out();
 
   const float* weights(TensorId id) const { return reinterpret_cast<const float*>(plan_.tensor(id).data); }

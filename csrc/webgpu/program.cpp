@@ -210,6 +210,14 @@ void DeviceProgram::flip_states(std::span<const Sequence> sequences) const {
   for (const Sequence& sequence : sequences) static_cast<DeviceState*>(sequence.state_out)->flip();
 }
 
+uint64_t DeviceProgram::scratch_bytes() const {
+  uint64_t bytes = compiled_.activations.buffer().size;
+  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.sequences})
+    bytes += buffer->size;
+  for (const Flight& flight : flights_) bytes += flight.readback.size;
+  return bytes;
+}
+
 uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) const {
   const Activations& act = compiled_.activations;
   switch (shape_.readout) {

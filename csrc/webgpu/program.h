@@ -61,6 +61,7 @@ class DeviceProgram final : public Program {
   Ticket submit(std::span<const Sequence> sequences) override;
   Result wait(Ticket ticket) override;
   uint32_t max_in_flight() const override { return static_cast<uint32_t>(flights_.size()); }
+  uint64_t scratch_bytes() const override;
   void write_slot(SlotId slot, std::span<const float> values) override;
   void read_slot(SlotId slot, std::span<float> values) const override;
 

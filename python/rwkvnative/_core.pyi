@@ -39,6 +39,8 @@ class EngineInfo(TypedDict):
     device_bytes: int
     state_bytes: int
     prefill_rows: int
+    max_batch: int
+    scratch_bytes: int
 
 def dtypes() -> list[DTypeInfo]: ...
 def devices() -> list[DeviceInfo]: ...
@@ -94,11 +96,41 @@ class Engine:
     def new_state(self) -> State: ...
     @overload
     def forward(
-        self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State, rows: Literal["last", "all"] = "last"
+        self,
+        tokens: npt.NDArray[np.int32],
+        state_in: State | None,
+        state_out: State,
+        rows: Literal["last", "all"] = "last",
+        progress: Callable[[int, int], object] | None = None,
     ) -> npt.NDArray[np.float32]: ...
     @overload
     def forward(
-        self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State, rows: Literal["none"]
+        self,
+        tokens: npt.NDArray[np.int32],
+        state_in: State | None,
+        state_out: State,
+        rows: Literal["none"],
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None: ...
+    @overload
+    def forward_batch(
+        self,
+        tokens: Sequence[npt.NDArray[np.int32]],
+        states_in: Sequence[State | None],
+        states_out: Sequence[State],
+        rows: Literal["last"] = "last",
+        progress: Callable[[int, int], object] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """float32 [B, V]: the logits after the last token of each of B sequences. A state that one sequence writes is of no
+        other; several may read one state."""
+    @overload
+    def forward_batch(
+        self,
+        tokens: Sequence[npt.NDArray[np.int32]],
+        states_in: Sequence[State | None],
+        states_out: Sequence[State],
+        rows: Literal["none"],
+        progress: Callable[[int, int], object] | None = None,
     ) -> None: ...
     def hidden(self, tokens: npt.NDArray[np.int32], state_in: State | None, state_out: State) -> npt.NDArray[np.float32]:
         """float32 [C]: the last position after the output norm."""
@@ -113,6 +145,20 @@ class Engine:
         bias_values: npt.NDArray[np.float32],
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], float]:
         """ids int32 [k], logits float32 [k] with the bias added, by falling logit then rising id; logsumexp over all V."""
+
+    def candidates_batch(
+        self,
+        tokens: Sequence[npt.NDArray[np.int32]],
+        states_in: Sequence[State | None],
+        states_out: Sequence[State],
+        k: int,
+        biases: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None],
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """`candidates` of B sequences: ids int32 [B, k], logits float32 [B, k], logsumexp float32 [B]."""
+
+    def greedy_batch(self, tokens: npt.NDArray[np.int32], states: Sequence[State], n: int) -> npt.NDArray[np.int32]:
+        """int32 [n, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B]. Each state
+        has then read its token and all of the returned ones but the last."""
 
     def greedy(
         self,

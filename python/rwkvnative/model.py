@@ -144,6 +144,7 @@ class Model:
             "n_threads": self.n_threads,
             "weight_bytes": engine["weight_bytes"],
             "device_bytes": engine["device_bytes"],
+            "scratch_bytes": engine["scratch_bytes"],
             "state_bytes": engine["state_bytes"],
         }
 
