@@ -38,6 +38,15 @@ const char* kind_name(DeviceKind kind) {
   return "unknown";
 }
 
+const char* arithmetic_name(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::F32: return "f32";
+    case Arithmetic::F16: return "f16";
+    case Arithmetic::Int8: return "int8";
+  }
+  return "unknown";
+}
+
 py::dict describe(const DeviceInfo& info) {
   py::dict d;
   d["device"] = info.id;
@@ -182,6 +191,48 @@ class PyEngine {
     d["prefill_rows"] = engine_->prefill_rows();
     d["max_batch"] = engine_->max_batch();
     d["scratch_bytes"] = engine_->scratch_bytes();
+    return d;
+  }
+
+  py::dict ceilings() {
+    Ceilings c;
+    {
+      const py::gil_scoped_release release;
+      c = engine_->measure_ceilings();
+    }
+    py::dict d;
+    d["read_bytes_per_second"] = c.read_bytes_per_second;
+    d["dispatch_seconds"] = c.dispatch_seconds;
+    d["int8_per_second"] = c.int8_per_second;
+    d["f16_per_second"] = c.f16_per_second;
+    d["f32_per_second"] = c.f32_per_second;
+    d["matrix_per_second"] = c.matrix_per_second;
+    d["upload_bytes_per_second"] = c.upload_bytes_per_second;
+    return d;
+  }
+
+  py::dict profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds) {
+    StepProfile profile;
+    run([&] { profile = engine_->profile(rows, sequences, repeats, warm_seconds); });
+    py::list ops;
+    for (const OpTime& op : profile.times.ops) {
+      py::dict d;
+      d["label"] = op.label;
+      d["layer"] = op.layer;
+      d["microseconds"] = op.microseconds;
+      d["bytes"] = op.bytes;
+      d["operations"] = op.operations;
+      d["arithmetic"] = arithmetic_name(op.arithmetic);
+      ops.append(d);
+    }
+    py::dict d;
+    d["rows"] = profile.rows;
+    d["sequences"] = profile.sequences;
+    d["timestamps"] = profile.times.timestamps;
+    d["step_seconds"] = profile.step_seconds;
+    d["submit_seconds"] = profile.submit_seconds;
+    d["alone_seconds"] = profile.alone_seconds;
+    d["ops"] = ops;
     return d;
   }
 
@@ -376,6 +427,11 @@ void bind_engine(py::module_& m) {
            py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr,
            py::arg("source") = "", "`source` is the file's name for messages about its tensors.")
       .def_property_readonly("info", &PyEngine::info)
+      .def("ceilings", &PyEngine::ceilings,
+           "What the device can do at best, measured now (csrc/core/profile.h); 0 where it cannot.")
+      .def("profile", &PyEngine::profile, py::arg("rows"), py::arg("sequences") = 1, py::arg("repeats") = 5,
+           py::arg("warm_seconds") = 0.5,
+           "Times a step of `rows` tokens op by op. rows == sequences: greedy decoding; else a chunk of a prompt.")
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            py::arg("rows") = "last", py::arg("progress") = nullptr,

@@ -84,9 +84,8 @@ class WebgpuBenchmark {
     for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
 
     std::map<std::string, std::pair<size_t, double>> ops;  // label -> (dispatches, microseconds) of one token
-    auto& own = dynamic_cast<webgpu::DeviceProgram&>(*program);
     for (size_t i = 0; i < profiles; ++i) {
-      for (const webgpu::OpTime& time : own.profile(std::span(&sequence, 1))) {
+      for (const OpTime& time : program->profile(std::span(&sequence, 1)).ops) {
         auto& [count, total] = ops[time.label];
         if (i == 0) ++count;
         total += time.microseconds / static_cast<double>(profiles);

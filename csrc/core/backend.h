@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/profile.h"
 
 namespace rwkvnative {
 
@@ -99,6 +100,8 @@ class Program {
   virtual uint32_t max_in_flight() const { return 1; }
   // Memory of its own: activations, results.
   virtual uint64_t scratch_bytes() const { return 0; }
+  // Runs one submit with a clock around every step. Its results and states are as submit() leaves them.
+  virtual OpTimes profile(std::span<const Sequence> sequences);
   // For tests of single ops: the contents of an activation slot, float32 [rows][width], before and after a submit.
   virtual void write_slot(SlotId slot, std::span<const float> values) = 0;
   virtual void read_slot(SlotId slot, std::span<float> values) const = 0;
@@ -120,6 +123,8 @@ class Backend {
   virtual const DeviceInfo& info() const = 0;
   // The plan and the bytes its tensors point to must outlive the result.
   virtual std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) = 0;
+  // Takes a second or so; the device should be doing nothing else.
+  virtual Ceilings measure_ceilings();
 };
 
 }  // namespace rwkvnative

@@ -17,6 +17,11 @@ std::unique_ptr<State> Engine::create_state() {
   return model_->create_state();
 }
 
+Ceilings Engine::measure_ceilings() {
+  const Lock lock(mutex_);
+  return backend_->measure_ceilings();
+}
+
 Program& Engine::program(const Shape& shape) {
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;

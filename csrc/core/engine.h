@@ -26,6 +26,10 @@ class Engine {
   uint64_t device_bytes() const { return model_->device_bytes(); }
   uint32_t prefill_rows() const { return model_->prefill_rows(); }
   std::unique_ptr<State> create_state();
+  Ceilings measure_ceilings();
+  // Times a step of `rows` tokens, the same number for each sequence, after running it for warm_seconds. rows == sequences:
+  // greedy decoding; else a chunk of a prompt and its last logits.
+  StepProfile profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds);
 
   // Between two submits of a long run of tokens `interrupted` is asked whether to stop: true throws Interrupted, `done` tokens
   // having been read. Each state_out is then that after some of its sequence's tokens, or as it was.

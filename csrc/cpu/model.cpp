@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "cpu/ceilings.h"
 #include "cpu/cpu.h"
 #include "cpu/isa.h"
 #include "cpu/program.h"
@@ -143,6 +144,7 @@ class CpuBackend final : public Backend {
     if (options.progress) options.progress(plan.weight_bytes(), plan.weight_bytes());
     return std::make_unique<CpuModel>(plan, options, pool_, kernels_);
   }
+  Ceilings measure_ceilings() override { return cpu::measure_ceilings(pool_, kernels_); }
 
  private:
   const Kernels& kernels_;

@@ -29,7 +29,15 @@ CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
     if (const auto* o = std::get_if<HeadOp>(&op); o && shape_.readout != Readout::None) steps_.push_back(head(*o));
   }
   all_steps_ = [this](Worker& worker) {
-    for (const Step& step : steps_) step(worker);
+    // A step ends with a barrier: the first worker's clock is everybody's.
+    const auto mark = [&] {
+      if (marks_ != nullptr && worker.index() == 0) marks_->push_back(std::chrono::steady_clock::now());
+    };
+    mark();
+    for (const Step& step : steps_) {
+      step(worker);
+      mark();
+    }
   };
   tokens_.reserve(shape_.rows);
   sequence_of_row_.reserve(shape_.rows);

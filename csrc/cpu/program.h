@@ -1,6 +1,7 @@
 // A Plan compiled for the CPU: a list of steps that all workers walk through together.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <vector>
 
@@ -14,6 +15,7 @@ class CpuProgram final : public Program {
   Ticket submit(std::span<const Sequence> sequences) override;
   Result wait(Ticket ticket) override;
   uint64_t scratch_bytes() const override { return normed_.bytes() + normed_blocks_.bytes(); }
+  OpTimes profile(std::span<const Sequence> sequences) override;
   void write_slot(SlotId slot, std::span<const float> values) override;
   void read_slot(SlotId slot, std::span<float> values) const override;
 
@@ -74,6 +76,7 @@ class CpuProgram final : public Program {
   const Shape shape_;
   std::vector<Step> steps_;
   std::function<void(Worker&)> all_steps_;
+  std::vector<std::chrono::steady_clock::time_point>* marks_ = nullptr;  // of profile(): the start, and the end of each step
   ProductGroup head_group_;
 
   // Of the submit in progress.

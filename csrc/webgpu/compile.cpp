@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "webgpu/pack.h"
 
@@ -36,12 +38,14 @@ Compiled Compiler::run() {
   allocate();
   compiled_.reads_other_states = one_token() && covers_state();
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    layer_ = layer_of(plan_.ops[i], layer_);
     if (add_fused(i)) {
       i += 2;
     } else {
       std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
     }
   }
+  layer_ = -1;
   add_choice();
   model_.pipelines->finish();
   return std::move(compiled_);
@@ -203,7 +207,17 @@ void Compiler::dispatch(const std::string& label, const std::string& source, Bin
                                   .x = x,
                                   .tile = tile,
                                   .state_part = state_part,
-                                  .state_offset = static_cast<uint32_t>(state_offset)});
+                                  .state_offset = static_cast<uint32_t>(state_offset),
+                                  .layer = layer_,
+                                  .cost = std::exchange(cost_, {})});
+}
+
+void Compiler::count(const PlacedRows& rows, const Tensor& matrix, bool int8) {
+  const Cost cost = matrix_cost(matrix, rows.rows, int8);
+  cost_.weight_bytes += uint64_t{rows.rows} * rows.row_vec4s * 16;
+  cost_.row_bytes += cost.row_bytes;
+  cost_.row_operations += cost.row_operations;
+  if (int8) cost_.arithmetic = Arithmetic::Int8;
 }
 
 void Compiler::dispatch_state(const std::string& label, const ShaderText& text, const char* element,
@@ -243,6 +257,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
     }
     text.file("embed");
     const std::string label = message("embed ", traits(table.type).name);
+    cost_ = embed_cost(plan_, op);
     const Pipelines::Range ranges[] = {{model_.weights->buffer(piece), piece.offset, piece.bytes},
                                        {compiled_.activations.buffer().get()},
                                        {compiled_.params.get()},
@@ -283,6 +298,7 @@ void Compiler::add(const ShiftMixOp& op, size_t op_index) {
   uint32_t chunk = 0;
   ShaderText text = shift_mix_text(op, op_index, {}, chunk);
   text.file("shift_mix_run");
+  cost_ = shift_mix_cost(plan_, op);
   const uint32_t quads = ceil_div(slot(static_cast<size_t>(op.x)).width, 4);
   dispatch_state(message("shift_mix ", op.out.size()), text, "vec4<f32>", model_.weights->groups(op_index)[0],
                  Grid::SequenceRows, ceil_div(quads, chunk), op.layer, op.state_part);
@@ -305,6 +321,7 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
       .constant("kNormBias", placed(groups[0], op.norm_bias).at);
   text.constant("kHasValues", hidden.has_values).constant("kHasCodes", hidden.has_codes);
   text.constant("kValues", hidden.values).constant("kCodes", hidden.codes).constant("kHeads", hidden.heads).file("norm");
+  cost_ = norm_cost(x.width);
   dispatch("norm", text.str(), Bindings::Main, bind_main("norm", &groups[0]), Grid::HeadRows,
            ceil_div(ceil_div(x.width, 4), chunk));
   if (shape_.readout == Readout::Hidden) return;
@@ -319,6 +336,7 @@ void Compiler::add_quantize(size_t id, Grid grid) {
   text.constant("kWidth", place.width).constant("kX", place.values).constant("kXStride", place.values_stride());
   text.constant("kCodes", place.codes).constant("kHeads", place.heads);
   text.file("activations").file("quantize_quad").file("quantize");
+  cost_.row_bytes = 5 * uint64_t{place.width};
   dispatch("quantize", text.str(), Bindings::Main, bind_main("quantize", nullptr), grid,
            ceil_div(place.width / 4, kWorkgroup));
 }

@@ -74,6 +74,11 @@ class Compiler {
   // WGSL type that it sees the state as.
   void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
                       Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
+  // What the next dispatch() costs, for the profiler: a matrix that it multiplies, or anything else.
+  void count(const PlacedRows& rows, const Tensor& matrix, bool int8);
+  Cost cost_;
+  int32_t layer_ = -1;  // of the op that is being compiled
+
   BindGroupHandle bind_main(const std::string& label, const WeightGroup* group) const;
 
   const LoadedParts& model_;

@@ -1,6 +1,7 @@
 // From logits to a token or to sorted candidates, on the device.
 #include <algorithm>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "webgpu/compile.h"
 
@@ -52,6 +53,7 @@ void Compiler::add_argmax() {
         .constant("kOut", 0u)
         .constant("kOutStride", slices)
         .file("argmax");
+    if (first) cost_ = choice_cost(plan_);
     dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind("argmax"), Grid::Sequences,
              first ? slices : 1);
   }
@@ -93,6 +95,7 @@ void Compiler::add_candidates() {
     text.constant("kOut", last ? 1u : lists[pass % 2]).constant("kOutStride", last ? compiled_.result_stride : list_stride);
     text.constant("kSums", sums).constant("kSumsStride", slices).constant("kSlices", slices);
     text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("top_k");
+    if (pass == 0) cost_ = choice_cost(plan_);
     dispatch(message("top_k ", count), text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, workgroups);
     if (last) return;
     count = workgroups * k;

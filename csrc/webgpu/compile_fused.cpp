@@ -5,6 +5,7 @@
 #include <bit>
 #include <map>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "webgpu/compile.h"
 
@@ -64,6 +65,7 @@ bool Compiler::add_fused(size_t op_index) {
   constexpr uint32_t kOtherMemory = 6144;  // of the reductions
   if (steps > kMaxSteps || octets * 32 + kOtherMemory > device_.limits().maxComputeWorkgroupStorageSize) return false;
 
+  cost_ = shift_mix_cost(plan_, *mix);
   const PlacedRows& lerp = placed(group, mix->lerp);
   std::map<DType, uint32_t> kinds;
   std::string cases, instances, of;
@@ -72,6 +74,7 @@ bool Compiler::add_fused(size_t op_index) {
     if (!is_first_lora(part, *wkv7)) continue;
     const Tensor& weight = plan_.tensor(part.weight);
     const PlacedRows& rows = placed(group, part.weight);
+    count(rows, weight, false);
     const auto [kind, is_new] = kinds.emplace(weight.type, static_cast<uint32_t>(kinds.size()));
     if (is_new) {
       const std::string type = lower(traits(weight.type).name);

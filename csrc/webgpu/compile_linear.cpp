@@ -151,6 +151,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         cases += message("case ", kind.number, "u: { run_", name, "(part, thread, tile); }\n    ");
         outputs = std::max(outputs, kind.rows_per_workgroup() * kTile);
       }
+      count(placed_rows, weight, int8);
       const uint32_t first_workgroup = workgroups;
       workgroups += ceil_div(placed_rows.rows, kind.rows_per_workgroup());
       // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)

@@ -1,6 +1,7 @@
 // The time mix: the second LoRA matrices as a linear dispatch, then kernels/wkv7.wgsl.
 #include <algorithm>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "webgpu/compile.h"
 
@@ -75,6 +76,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
     store = instantiate("wkv7_quantize", {});
   }
   text.text(instantiate("wkv7", {{"QUANTIZE", store}}));
+  cost_ = wkv7_cost(plan_);
   const std::string label = first_layer ? "wkv7 first layer" : "wkv7";
   dispatch_state(label, text, "f32", group, Grid::EachSequence, plan_.n_head, op.layer, op.state_part);
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);

@@ -42,6 +42,8 @@ Device::Device(Adapter adapter, const Options& options)
       options_(options),
       adapter_(std::move(adapter.handle)),
       fault_(std::make_unique<Fault>()) {
+  if (options_.memory < info_.memory_bytes || info_.memory_bytes == 0)
+    info_.memory_bytes = options_.memory == UINT64_MAX ? 0 : options_.memory;
   open(adapter_.get());
 }
 

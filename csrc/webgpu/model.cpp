@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "webgpu/ceilings.h"
 #include "webgpu/program.h"
 #include "webgpu/webgpu.h"
 
@@ -39,6 +40,8 @@ DeviceBackend::DeviceBackend(const std::string& device)
 std::unique_ptr<LoadedModel> DeviceBackend::load(const Plan& plan, const LoadOptions& options) {
   return std::make_unique<DeviceModel>(device_, pipelines_, plan, options);
 }
+
+Ceilings DeviceBackend::measure_ceilings() { return webgpu::measure_ceilings(*device_, *pipelines_); }
 
 }  // namespace rwkvnative::webgpu
 

@@ -40,6 +40,7 @@ class DeviceBackend final : public Backend {
   explicit DeviceBackend(const std::string& device);
   const DeviceInfo& info() const override { return device_->info(); }
   std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override;
+  Ceilings measure_ceilings() override;
 
   const Device& device() const { return *device_; }
   // For benchmarks: programs compiled from now on use these constants.

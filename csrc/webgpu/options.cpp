@@ -94,6 +94,9 @@ Options Options::from_environment() {
   if (const std::string limit = variable("RWKVNATIVE_WEBGPU_MAX_BINDING"); !limit.empty()) {
     options.max_binding = number<uint64_t>("RWKVNATIVE_WEBGPU_MAX_BINDING", limit);
   }
+  if (const std::string limit = variable("RWKVNATIVE_WEBGPU_MEMORY"); !limit.empty()) {
+    options.memory = number<uint64_t>("RWKVNATIVE_WEBGPU_MEMORY", limit);
+  }
   options.tuning = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));
   return options;
 }

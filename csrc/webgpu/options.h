@@ -4,6 +4,7 @@
 //   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
+//   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning
 #pragma once
 
@@ -38,6 +39,7 @@ struct Options {
   bool timestamps = true;
   bool validation = false;
   uint64_t max_binding = UINT64_MAX;
+  uint64_t memory = UINT64_MAX;
   Tuning tuning;
 
   // Throws InputError naming the variable and what it holds.

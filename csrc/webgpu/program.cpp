@@ -369,47 +369,4 @@ void DeviceProgram::read_slot(SlotId slot, std::span<float> values) const {
   compiled_.activations.read(*model_->device, static_cast<size_t>(slot), values);
 }
 
-std::vector<OpTime> DeviceProgram::profile(std::span<const Sequence> sequences) {
-  const Device& device = *model_->device;
-  if (!device.timestamps()) throw DeviceError(message("[webgpu] ", device.info().name, " has no timestamps"));
-  constexpr uint32_t kPerSet = 2048;
-  const Work work = prepare(sequences);
-  const size_t n = compiled_.dispatches.size();
-  std::vector<QuerySetHandle> sets;
-  for (size_t i = 0; i * kPerSet < n; ++i) {
-    WGPUQuerySetDescriptor descriptor{};
-    descriptor.type = WGPUQueryType_Timestamp;
-    descriptor.count = 2 * kPerSet;
-    sets.emplace_back(dawn().DeviceCreateQuerySet(device.get(), &descriptor));
-  }
-  const Buffer resolved = device.create_buffer("timestamps", sets.size() * 2 * kPerSet * 8,
-                                               WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
-  EncoderHandle encoder = device.create_encoder("profile");
-  encode_states(encoder.get(), sequences);
-  for (size_t i = 0; i < n; ++i) {
-    WGPUPassTimestampWrites writes{};
-    writes.querySet = sets[i / kPerSet].get();
-    writes.beginningOfPassWriteIndex = static_cast<uint32_t>(2 * (i % kPerSet));
-    writes.endOfPassWriteIndex = writes.beginningOfPassWriteIndex + 1;
-    WGPUComputePassDescriptor descriptor{};
-    descriptor.timestampWrites = &writes;
-    const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
-    encode(pass.get(), compiled_.dispatches[i], sequences, work);
-    dawn().ComputePassEncoderEnd(pass.get());
-  }
-  for (size_t i = 0; i < sets.size(); ++i) {
-    const uint32_t count = static_cast<uint32_t>(std::min<size_t>(kPerSet, n - i * kPerSet)) * 2;
-    dawn().CommandEncoderResolveQuerySet(encoder.get(), sets[i].get(), 0, count, resolved.get(), i * 2 * kPerSet * 8);
-  }
-  device.submit(std::move(encoder));
-  flip_states(sequences);
-  std::vector<uint64_t> ticks(sets.size() * 2 * kPerSet);
-  device.read(resolved.get(), 0, std::as_writable_bytes(std::span(ticks)));
-  std::vector<OpTime> times;
-  for (size_t i = 0; i < n; ++i) {
-    times.push_back({compiled_.dispatches[i].kernel->label, 1e-3 * static_cast<double>(ticks[2 * i + 1] - ticks[2 * i])});
-  }
-  return times;
-}
-
 }  // namespace rwkvnative::webgpu

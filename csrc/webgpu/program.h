@@ -33,6 +33,8 @@ struct Dispatch {
   uint32_t x = 1, tile = 1;
   uint32_t state_part = 0;    // of SequenceRows and EachSequence
   uint32_t state_offset = 0;  // in bytes
+  int32_t layer = -1;
+  Cost cost;
 };
 
 // Everything that compiling makes.
@@ -48,11 +50,6 @@ struct Compiled {
   bool reads_other_states = false;  // reads state_in where it is and writes state_out's other buffer
 };
 
-struct OpTime {
-  std::string label;
-  double microseconds;
-};
-
 class DeviceProgram final : public Program {
  public:
   DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape);
@@ -65,8 +62,7 @@ class DeviceProgram final : public Program {
   void write_slot(SlotId slot, std::span<const float> values) override;
   void read_slot(SlotId slot, std::span<float> values) const override;
 
-  // Runs one submit with a timestamp around every dispatch. Throws DeviceError where the device has no timestamps.
-  std::vector<OpTime> profile(std::span<const Sequence> sequences);
+  OpTimes profile(std::span<const Sequence> sequences) override;
 
  private:
   struct Flight {
@@ -89,6 +85,9 @@ class DeviceProgram final : public Program {
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
   void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
               const Work& work) const;
+  // Microseconds of each dispatch: device timestamps around it, or the wall clock of many repeats of it.
+  std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work);
+  std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work);
   void flip_states(std::span<const Sequence> sequences) const;
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;

@@ -1,6 +1,7 @@
 #include "webgpu/weights.h"
 
 #include <algorithm>
+#include <numeric>
 #include <thread>
 
 #include "core/error.h"
@@ -126,6 +127,11 @@ const PlacedRows& placed(const WeightGroup& group, TensorId tensor) {
 Weights::Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress)
     : device_(device) {
   place(plan);
+  const uint64_t needed = std::accumulate(buffer_bytes_.begin(), buffer_bytes_.end(), uint64_t{0});
+  if (const uint64_t has = device.info().memory_bytes; has != 0 && needed > has) {
+    throw DeviceError(message("[webgpu] ", device.info().name, ": the model's weights need ", needed >> 20,
+                              " MiB of device memory, the device has ", has >> 20, " MiB; take a smaller model or type"));
+  }
   for (size_t i = 0; i < buffer_bytes_.size(); ++i) {
     buffers_.push_back(
         device.create_buffer(message("weights ", i), buffer_bytes_[i], WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst));

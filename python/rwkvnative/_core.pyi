@@ -42,6 +42,39 @@ class EngineInfo(TypedDict):
     max_batch: int
     scratch_bytes: int
 
+class Ceilings(TypedDict):
+    """What a device can do at best; 0 where it cannot or was not asked."""
+
+    read_bytes_per_second: float
+    dispatch_seconds: float
+    int8_per_second: float
+    f16_per_second: float
+    f32_per_second: float
+    matrix_per_second: float
+    upload_bytes_per_second: float
+
+class OpTime(TypedDict):
+    """label: kind of the op, then its outputs. layer: -1 outside of the layers. bytes: that must move at least once."""
+
+    label: str
+    layer: int
+    microseconds: float
+    bytes: int
+    operations: int
+    arithmetic: Literal["f32", "f16", "int8"]
+
+class StepProfile(TypedDict):
+    """A step of `rows` tokens. step_seconds: wall clock from step to step, tickets in flight; submit_seconds: the host's work in
+    it; alone_seconds: submitted and waited for. timestamps: the ops' times are the device's own, else wall clock."""
+
+    rows: int
+    sequences: int
+    timestamps: bool
+    step_seconds: float
+    submit_seconds: float
+    alone_seconds: float
+    ops: list[OpTime]
+
 def dtypes() -> list[DTypeInfo]: ...
 def devices() -> list[DeviceInfo]: ...
 def architectures() -> list[str]: ...
@@ -93,6 +126,10 @@ class Engine:
 
     @property
     def info(self) -> EngineInfo: ...
+    def ceilings(self) -> Ceilings: ...
+    def profile(self, rows: int, sequences: int = 1, repeats: int = 5, warm_seconds: float = 0.5) -> StepProfile:
+        """rows == sequences: greedy decoding; else a chunk of a prompt with its last logits."""
+
     def new_state(self) -> State: ...
     @overload
     def forward(

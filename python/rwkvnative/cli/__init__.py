@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, generate, inspect, quantize
+from . import bench, chat, generate, inspect, quantize
 
 __all__ = ["app", "main"]
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize):
+for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench):
     app.command()(_command)
 
 

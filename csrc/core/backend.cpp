@@ -1,0 +1,11 @@
+#include "core/backend.h"
+
+#include "core/error.h"
+
+namespace rwkvnative {
+
+OpTimes Program::profile(std::span<const Sequence>) { throw DeviceError("this backend cannot time its ops"); }
+
+Ceilings Backend::measure_ceilings() { throw DeviceError(message("[", info().backend, "] this backend cannot measure its ceilings")); }
+
+}  // namespace rwkvnative

@@ -1,0 +1,100 @@
+// Engine::profile: one step, again and again, first with clocks around it and then with clocks in it.
+#include <algorithm>
+#include <chrono>
+#include <deque>
+
+#include "core/engine.h"
+#include "core/error.h"
+
+namespace rwkvnative {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds) {
+  if (sequences == 0 || rows == 0 || rows % sequences != 0)
+    throw InputError(message("profile: expected as many rows for each sequence, got ", rows, " rows of ", sequences, " sequences"));
+  if (repeats == 0) throw InputError("profile: expected at least one repeat, got 0");
+  const Lock lock(mutex_);
+  const bool decode = rows == sequences;
+  Program& step = program({.rows = rows, .sequences = sequences, .readout = decode ? Readout::Argmax : Readout::LastLogits});
+  std::vector<int32_t> tokens(rows);
+  for (uint32_t i = 0; i < rows; ++i) tokens[i] = static_cast<int32_t>((1 + uint64_t{i} * 7919) % plan_.n_vocab);
+  std::vector<std::unique_ptr<State>> states;
+  std::vector<Sequence> work;
+  for (uint32_t s = 0; s < sequences; ++s) {
+    states.push_back(model_->create_state());
+    work.push_back({.tokens = std::span(tokens).subspan(s * (rows / sequences), rows / sequences),
+                    .state_in = nullptr,
+                    .state_out = states.back().get()});
+  }
+  const auto go_on = [&] {  // with the state, and in decoding with the token, of the step before
+    for (Sequence& sequence : work) {
+      sequence.state_in = sequence.state_out;
+      if (decode) sequence.tokens = {};
+    }
+  };
+  StepProfile profile{.rows = rows, .sequences = sequences};
+
+  // As greedy() does it: tickets in flight, so that the host's part is hidden where it can be.
+  std::deque<Ticket> flying;
+  const auto fly = [&](auto more) {
+    double submitting = 0;
+    size_t done = 0;
+    for (; more(done); ++done) {
+      while (flying.size() < std::max(1u, step.max_in_flight())) {
+        const Clock::time_point start = Clock::now();
+        flying.push_back(step.submit(work));
+        submitting += seconds_since(start);
+        go_on();
+      }
+      step.wait(flying.front());
+      flying.pop_front();
+    }
+    return submitting / static_cast<double>(std::max<size_t>(1, done));
+  };
+  const Clock::time_point warm_start = Clock::now();
+  fly([&](size_t done) { return done == 0 || seconds_since(warm_start) < warm_seconds; });
+  std::vector<double> in_flight, submits;
+  for (uint32_t run = 0; run < repeats; ++run) {
+    constexpr size_t kSteps = 8;
+    const Clock::time_point start = Clock::now();
+    submits.push_back(fly([&](size_t done) { return done < kSteps; }));
+    in_flight.push_back(seconds_since(start) / kSteps);
+  }
+  for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+  profile.step_seconds = median(in_flight);
+  profile.submit_seconds = median(submits);
+
+  // Alone: submit, then wait.
+  std::vector<double> alone;
+  for (uint32_t run = 0; run < repeats; ++run) {
+    const Clock::time_point start = Clock::now();
+    step.wait(step.submit(work));
+    alone.push_back(seconds_since(start));
+  }
+  profile.alone_seconds = median(alone);
+
+  std::vector<std::vector<double>> times;
+  for (uint32_t run = 0; run < repeats; ++run) {
+    OpTimes once = step.profile(work);
+    times.resize(once.ops.size());
+    for (size_t i = 0; i < once.ops.size(); ++i) times[i].push_back(once.ops[i].microseconds);
+    profile.times = std::move(once);
+  }
+  for (size_t i = 0; i < times.size(); ++i) profile.times.ops[i].microseconds = median(times[i]);
+  return profile;
+}
+
+}  // namespace rwkvnative

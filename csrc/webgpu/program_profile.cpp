@@ -1,0 +1,106 @@
+// Timing every dispatch of a program.
+#include <algorithm>
+#include <chrono>
+
+#include "core/error.h"
+#include "webgpu/program.h"
+
+namespace rwkvnative::webgpu {
+
+OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
+  const Work work = prepare(sequences);
+  const bool timestamps_work = model_->device->timestamps();
+  const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work) : wall_clock(sequences, work);
+  flip_states(sequences);
+  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  OpTimes times{.ops = {}, .timestamps = timestamps_work};
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const Dispatch& dispatch = compiled_.dispatches[i];
+    if (dispatch.grid == Grid::Bias && work.bias == 0) continue;
+    const bool of_head =
+        dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
+    const uint32_t rows = of_head ? work.head_rows : work.rows;
+    times.ops.push_back({.label = dispatch.kernel->label,
+                         .layer = dispatch.layer,
+                         .microseconds = microseconds[i],
+                         .bytes = dispatch.cost.bytes(rows, work.sequences),
+                         .operations = dispatch.cost.row_operations * rows,
+                         .arithmetic = dispatch.cost.arithmetic});
+  }
+  return times;
+}
+
+std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequences, const Work& work) {
+  const Device& device = *model_->device;
+  constexpr uint32_t kPerSet = 2048;
+  const size_t n = compiled_.dispatches.size();
+  std::vector<QuerySetHandle> sets;
+  for (size_t i = 0; i * kPerSet < n; ++i) {
+    WGPUQuerySetDescriptor descriptor{};
+    descriptor.type = WGPUQueryType_Timestamp;
+    descriptor.count = 2 * kPerSet;
+    sets.emplace_back(dawn().DeviceCreateQuerySet(device.get(), &descriptor));
+  }
+  const Buffer resolved = device.create_buffer("timestamps", sets.size() * 2 * kPerSet * 8,
+                                               WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
+  EncoderHandle encoder = device.create_encoder("profile");
+  encode_states(encoder.get(), sequences);
+  for (size_t i = 0; i < n; ++i) {
+    WGPUPassTimestampWrites writes{};
+    writes.querySet = sets[i / kPerSet].get();
+    writes.beginningOfPassWriteIndex = static_cast<uint32_t>(2 * (i % kPerSet));
+    writes.endOfPassWriteIndex = writes.beginningOfPassWriteIndex + 1;
+    WGPUComputePassDescriptor descriptor{};
+    descriptor.timestampWrites = &writes;
+    const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+    encode(pass.get(), compiled_.dispatches[i], sequences, work);
+    dawn().ComputePassEncoderEnd(pass.get());
+  }
+  for (size_t i = 0; i < sets.size(); ++i) {
+    const uint32_t count = static_cast<uint32_t>(std::min<size_t>(kPerSet, n - i * kPerSet)) * 2;
+    dawn().CommandEncoderResolveQuerySet(encoder.get(), sets[i].get(), 0, count, resolved.get(), i * 2 * kPerSet * 8);
+  }
+  device.submit(std::move(encoder));
+  std::vector<uint64_t> ticks(sets.size() * 2 * kPerSet);
+  device.read(resolved.get(), 0, std::as_writable_bytes(std::span(ticks)));
+  std::vector<double> microseconds;
+  for (size_t i = 0; i < n; ++i) {
+    const uint64_t begin = ticks[2 * i], end = ticks[2 * i + 1];
+    microseconds.push_back(end > begin ? 1e-3 * static_cast<double>(end - begin) : 0.0);
+  }
+  return microseconds;
+}
+
+// A submit costs more than most dispatches: each is repeated, and the time of a submit with one is taken off. Repeats of a
+// dispatch see what it wrote itself, so values drift; the dispatches are therefore timed after a real run of all of them, and
+// that run's state is what remains only where a step reads another state than it writes.
+std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequences, const Work& work) {
+  using Clock = std::chrono::steady_clock;
+  constexpr uint32_t kRepeats = 9;
+  const Device& device = *model_->device;
+  const auto run = [&](const Dispatch& dispatch, uint32_t repeats) {
+    EncoderHandle encoder = device.create_encoder("profile");
+    {
+      WGPUComputePassDescriptor descriptor{};
+      const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+      for (uint32_t i = 0; i < repeats; ++i) encode(pass.get(), dispatch, sequences, work);
+      dawn().ComputePassEncoderEnd(pass.get());
+    }
+    const Clock::time_point start = Clock::now();
+    device.submit(std::move(encoder));
+    device.wait_idle();
+    return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+  };
+  EncoderHandle encoder = device.create_encoder("profile");
+  encode_states(encoder.get(), sequences);
+  device.submit(std::move(encoder));
+  device.wait_idle();
+  std::vector<double> microseconds;
+  for (const Dispatch& dispatch : compiled_.dispatches) {
+    const double one = run(dispatch, 1), many = run(dispatch, kRepeats);
+    microseconds.push_back(std::max(0.0, (many - one) / (kRepeats - 1)));
+  }
+  return microseconds;
+}
+
+}  // namespace rwkvnative::webgpu

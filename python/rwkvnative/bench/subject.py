@@ -1,0 +1,118 @@
+"""What is measured: a model from a file or a random one, opened on a device."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import _core
+from ..gguf_file import GgufFile
+from ..model_config import rwkv_config
+from .random_model import random_model
+
+__all__ = ["Subject", "Work", "file_subject", "random_subject"]
+
+Progress = Callable[[int, int], object]
+_TABLE = "token_embd.weight"
+# The converter gives layer 0 a value residual LoRA that nothing reads.
+_UNUSED = tuple(f"blk.0.time_mix_v{i}.weight" for i in "012")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The least that one step of `rows` tokens moves and computes: weights once, a row of the embedding table each, the state of
+    each sequence read and written; two operations for each weight and row, nine for each value of the state."""
+
+    n_bytes: int
+    n_operations: int
+
+
+@dataclass
+class Subject:
+    """An opened model. `types` names its tensor types; `path` is None for a random model."""
+
+    name: str
+    types: str
+    path: Path | None
+    engine: _core.Engine
+    tensors: list[tuple[str, int, tuple[int, ...], int, int]]
+    write: Callable[[str | os.PathLike[str]], None] | None = None
+    """Writes a random model as a file."""
+    _file: GgufFile | None = None
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(math.prod(ne) for _, _, ne, _, _ in self.tensors)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all tensors, as in the file."""
+        return sum(n for *_, n in self.tensors)
+
+    def work(self, rows: int, sequences: int) -> Work:
+        info = self.engine.info
+        n_bytes = n_weights = 0
+        for name, _, ne, _, n in self.tensors:
+            if name == _TABLE:
+                n_bytes += rows * n // ne[1]
+            elif name not in _UNUSED:
+                n_bytes += n
+                # The head works on the last row of each sequence only.
+                n_weights += math.prod(ne) * (sequences if name == "output.weight" else rows)
+        state = info["n_layer"] * info["n_embd"] * info["head_size"]
+        return Work(n_bytes + 2 * sequences * info["state_bytes"], 2 * n_weights + 9 * state * rows)
+
+    def close(self) -> None:
+        del self.engine
+        if self._file is not None:
+            self._file.close()
+
+
+def file_subject(
+    path: str | os.PathLike[str], device: str, n_threads: int | None, numerics: str, progress: Progress | None = None
+) -> Subject:
+    """A GGUF file on a device. Raises FileError and DeviceError as `Model` does; the vocabulary is not needed."""
+    file = GgufFile(path)
+    try:
+        arch, config = rwkv_config(file)
+        file.check_tensor_types(t["ggml_type"] for t in _core.dtypes())
+        tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in file.tensors.values()]
+        engine = _core.Engine(
+            arch, config, tensors, file.data, device, n_threads or 0, numerics, progress, source=str(file.path)
+        )
+    except BaseException:
+        file.close()
+        raise
+    name = file.metadata.get("general.name")
+    types = _types((t.type_name, t.n_bytes) for t in file.tensors.values())
+    base = Path(path).name
+    label = f"{name} ({base})" if isinstance(name, str) and name else base
+    return Subject(label, types, Path(path), engine, tensors, _file=file)
+
+
+def random_subject(spec: str, device: str, n_threads: int | None, numerics: str, progress: Progress | None = None) -> Subject:
+    """A random model on a device: see `random_model`."""
+    model = random_model(spec)
+    engine = _core.Engine(
+        "rwkv7", model.config, model.tensors, model.data, device, n_threads or 0, numerics, progress, source=model.name
+    )
+    return Subject(model.name, model.file_type.upper(), None, engine, model.tensors, write=model.write)
+
+
+def _types(pairs: Iterable[tuple[str, int]]) -> str:
+    """The tensor types that hold most of the bytes: ``Q4_K Q6_K``."""
+    totals: dict[str, int] = {}
+    for name, n_bytes in pairs:
+        totals[name] = totals.get(name, 0) + n_bytes
+    total = sum(totals.values())
+    return " ".join(name for name, n in sorted(totals.items(), key=lambda item: -item[1]) if n >= 0.1 * total)
+
+
+def device_facts(engine: _core.Engine) -> dict[str, Any]:
+    """What makes two measurements comparable: device, name, backend, features, n_threads."""
+    info = engine.info
+    return {key: info[key] for key in ("device", "device_name", "backend", "kind", "features", "n_threads")}  # type: ignore[literal-required]

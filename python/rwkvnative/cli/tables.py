@@ -1,0 +1,26 @@
+"""Tables for a person, through rich: as wide as the terminal, or as wide as they need where there is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+_NUMERIC = set("0123456789.,+-% ()")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None, *, to_stderr: bool = False) -> None:
+    """Columns of numbers are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else 200, highlight=False)
+    table = Table(title=title, title_justify="left")
+    for i, heading in enumerate(headings):
+        cells = [row[i] for row in rows]
+        numeric = any(cells) and all(set(cell) <= _NUMERIC for cell in cells)
+        table.add_column(Text(heading), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
