@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batching import BatchStream as BatchStream
+    from .batching import PromptOptions as PromptOptions
     from .chat import ChatSession as ChatSession
     from .chat import Message as Message
     from .errors import DeviceError as DeviceError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 # Loaded when first used, so that importing the package costs next to nothing.
 _HOMES = {
+    "BatchStream": "batching",
+    "PromptOptions": "batching",
     "ChatSession": "chat",
     "Message": "chat",
     "DeviceError": "errors",

@@ -34,8 +34,8 @@ Stop = str | int | Sequence[str | int]
 # Roughly so many prompt tokens are read at a time: after each read, progress is reported and Ctrl-C heard.
 _PREFILL_TOKENS: Final = 512
 # How long the device decodes greedily before its tokens are looked at: shown in a stream, or only to hear Ctrl-C.
-_STREAM_SECONDS: Final = 0.05
-_SILENT_SECONDS: Final = 0.5
+STREAM_SECONDS: Final = 0.05
+SILENT_SECONDS: Final = 0.5
 _NO_IDS: Final = np.empty(0, np.int32)
 _NO_VALUES: Final = np.empty(0, np.float32)
 
@@ -113,7 +113,6 @@ class _Run:
         self.assembler = assembler
         self.stop_ids = stop_ids
         self.max_tokens = max_tokens
-        self.base = state
         self.progress = progress
         self.tokens: list[int] = []
         self.finish_reason: FinishReason = "cancelled"
@@ -121,14 +120,21 @@ class _Run:
         self.prompt_seconds = 0.0
         self.generated_seconds = 0.0
         self._engine = model._open_engine()
-        # `_front` has read the first `_n_read` of prompt + tokens; -1: unknown, an interrupted call left it behind.
-        base = model._core_state(state)
-        self._front: _core.State = self._engine.new_state() if base is None else base.copy()
+        self.base_state = model._core_state(state)
+        # `_front` has read the first `_n_read` of prompt + tokens; -1: unknown, an interrupted call left it behind, or the
+        # state was a batch's and serves another sequence now.
+        self._front_state: _core.State | None = None
         self._n_read = 0
-        self.burst_seconds = _STREAM_SECONDS
+        self.burst_seconds = STREAM_SECONDS
         self.keep_prompt_state = False
         self.prompt_state: State | None = None  # after the prompt and nothing else
         self._lock = threading.Lock()
+
+    @property
+    def _front(self) -> _core.State:
+        if self._front_state is None:
+            self._front_state = self._engine.new_state() if self.base_state is None else self.base_state.copy()
+        return self._front_state
 
     # ---- the loop ----
 
@@ -196,15 +202,11 @@ class _Run:
         while limit is None or len(self.tokens) < limit:
             token = self.chain.next_token(fetch, n_vocab)
             read_logits = None
-            self._front, back = back, self._front
+            self._front_state, back = back, self._front
             self._n_read += 1
-            if self._ends_at(token):
+            if not self.take(token):
                 return
-            self.tokens.append(token)
             last[0] = token
-            if self.assembler.push(token):
-                self._stopped_by_text()
-                return
             yield True
         self.finish_reason = "length"
 
@@ -243,6 +245,16 @@ class _Run:
         self.tokens.append(token)
         return not self.assembler.push(token)
 
+    def take(self, token: int) -> bool:
+        """Takes the next token; False if it ends the text."""
+        if self._ends_at(token):
+            return False
+        self.tokens.append(token)
+        if self.assembler.push(token):
+            self._stopped_by_text()
+            return False
+        return True
+
     def _ends_at(self, token: int) -> bool:
         if token not in self.stop_ids:
             return False
@@ -271,10 +283,8 @@ class _Run:
         everything = np.concatenate([self.prompt, np.asarray(self.tokens, np.int32)])
         engine = self.model._open_engine()
         with self._lock:
-            if self._n_read < 0:  # start over: where the interrupted call stopped is not known
-                base = self.model._core_state(self.base)
-                self._front = engine.new_state() if base is None else base.copy()
-                self._n_read = 0
+            if self._n_read < 0:  # start over
+                self._front_state, self._n_read = None, 0
             if self._n_read < len(everything):
                 n_read, self._n_read = self._n_read, -1
                 engine.forward(everything[n_read:], self._front, self._front, "none")
@@ -306,7 +316,7 @@ class GenerationStream:
 
     def read(self) -> Generation:
         """Read the stream to its end and return the whole."""
-        self._run.burst_seconds = _SILENT_SECONDS
+        self._run.burst_seconds = SILENT_SECONDS
         for _ in self:
             pass
         return self.result
@@ -332,7 +342,12 @@ class GenerationStream:
         return self._run.result()
 
 
-def start(
+def start(model: Model, prompt: str | bytes | Tokens, **options: Any) -> GenerationStream:
+    """Checks everything and gives the stream, which has not begun to run. Options as of `make_run`."""
+    return GenerationStream(make_run(model, prompt, **options))
+
+
+def make_run(
     model: Model,
     prompt: str | bytes | Tokens,
     *,
@@ -345,8 +360,8 @@ def start(
     sampling: SamplingOptions,
     strip: bool = False,
     extra_stop_ids: Sequence[int] = (),
-) -> GenerationStream:
-    """Checks everything and gives the stream, which has not begun to run. Parameters as `Model.generate`."""
+) -> _Run:
+    """Checks everything; nothing has run yet. Parameters as `Model.generate`."""
     ids = model.encode_prompt(prompt)
     if max_tokens is not None:
         integer("max_tokens", max_tokens, low=0)
@@ -365,7 +380,7 @@ def start(
     chain = SamplerChain(samplers, secrets.randbits(63) if seed is None else int(seed))
     chain.start(ids.tolist(), model.n_vocab)
     assembler = TextAssembler(model.tokenizer.stream_decoder(), strings, strip=strip)
-    return GenerationStream(_Run(model, ids, chain, assembler, frozenset(stop_ids), max_tokens, state, progress))
+    return _Run(model, ids, chain, assembler, frozenset(stop_ids), max_tokens, state, progress)
 
 
 def parse_stop(stop: Stop | None, n_vocab: int) -> tuple[list[str], set[int]]:

@@ -22,6 +22,7 @@ from .tokenizer import Tokenizer, tokenizer_from_gguf
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .batching import BatchStream, PromptOptions
     from .chat import ChatOptions, ChatSession, Message
     from .generation import Generation, GenerationStream, Stop
     from .sampling import Sampler
@@ -211,21 +212,60 @@ class Model:
     # ---- running ----
 
     def forward(
-        self, tokens: Tokens, state: State | None = None, all_logits: bool = False
+        self, tokens: Tokens, state: State | None = None, all_logits: bool = False, *, progress: Progress | None = None
     ) -> tuple[npt.NDArray[np.float32], State]:
         """Read tokens; return the logits after the last one, float32 [V], and the new state.
 
         tokens: a token id, or a sequence or array of T of them. Long input is read in chunks, with the same result.
         state: where the sequence stands, None for its beginning. It is not changed.
         all_logits: return the logits after every token, float32 [T, V].
+        progress: called as ``progress(tokens_read, tokens_to_read)`` after each chunk; an exception of its own, or Ctrl-C, ends
+            the call between two chunks.
 
         Raises InputError for no tokens, one out of range, or a state of another model.
         """
         engine = self._open_engine()
         ids = self.check_tokens(tokens)
         new = engine.new_state()
-        logits = engine.forward(ids, self._core_state(state), new, "all" if all_logits else "last")
+        logits = engine.forward(ids, self._core_state(state), new, "all" if all_logits else "last", progress)
         return logits, State._on_device(new, self)
+
+    def forward_batch(
+        self,
+        tokens: Sequence[Tokens],
+        states: Sequence[State | None] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> tuple[npt.NDArray[np.float32], list[State]]:
+        """`forward` for B sequences at once, of any lengths: the logits after the last token of each, float32 [B, V], and
+        their B new states. A step of many sequences costs little more than one of a single sequence.
+
+        tokens: B times what `forward` takes. Rows of several sequences share the device's chunks, without padding.
+        states: where each stands, None for its beginning; None for all at their beginnings. None of them is changed, and
+            several sequences may go on from one state.
+        progress: as in `forward`, counting the tokens of all.
+
+        The result of a sequence does not depend on the others, up to the rounding of sums in another order.
+        Raises InputError, naming the sequence, for what `forward` refuses; for no sequence; for a wrong number of states.
+        """
+        engine = self._open_engine()
+        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Sequence, np.ndarray)):
+            raise InputError(f"[tokens] expected a list with the tokens of each sequence, got {type(tokens).__name__}")
+        if len(tokens) == 0:
+            raise InputError("[tokens] expected at least one sequence, got none")
+        if states is not None and (not isinstance(states, Sequence) or len(states) != len(tokens)):
+            got = f"{len(states)} of them" if isinstance(states, Sequence) else type(states).__name__
+            raise InputError(f"[state] expected a list of {len(tokens)} states, one for each sequence, got {got}")
+        ids, befores = [], []
+        for i, own in enumerate(tokens):
+            try:
+                ids.append(self.check_tokens(own))
+                befores.append(None if states is None else self._core_state(states[i]))
+            except InputError as error:
+                raise InputError(f"[tokens] sequence {i}: {error}") from None
+        news = [engine.new_state() for _ in ids]
+        logits = engine.forward_batch(ids, befores, news, "last", progress)
+        return logits, [State._on_device(new, self) for new in news]
 
     def embed(
         self, text: str | bytes | Tokens, state: State | None = None, *, normalize: bool = True
@@ -272,9 +312,39 @@ class Model:
         progress: Progress | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> GenerationStream: ...
+    @overload
     def generate(
         self,
-        prompt: str | bytes | Tokens,
+        prompt: Sequence[str | bytes | Sequence[int] | npt.NDArray[np.integer[Any]] | PromptOptions],
+        max_tokens: int | None = 256,
+        *,
+        stop: Stop = (),
+        seed: int | None = None,
+        state: State | None = None,
+        stream: Literal[False] = False,
+        samplers: None = None,
+        progress: Progress | None = None,
+        batch_size: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> list[Generation]: ...
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[str | bytes | Sequence[int] | npt.NDArray[np.integer[Any]] | PromptOptions],
+        max_tokens: int | None = 256,
+        *,
+        stop: Stop = (),
+        seed: int | None = None,
+        state: State | None = None,
+        stream: Literal[True],
+        samplers: None = None,
+        progress: Progress | None = None,
+        batch_size: int | None = None,
+        **sampling: Unpack[SamplingOptions],
+    ) -> BatchStream: ...
+    def generate(
+        self,
+        prompt: str | bytes | Tokens | Sequence[str | bytes | Sequence[int] | npt.NDArray[np.integer[Any]] | PromptOptions],
         max_tokens: int | None = 256,
         *,
         stop: Stop = (),
@@ -283,11 +353,12 @@ class Model:
         stream: bool = False,
         samplers: Sequence[Sampler] | None = None,
         progress: Progress | None = None,
+        batch_size: int | None = None,
         **sampling: Unpack[SamplingOptions],
-    ) -> Generation | GenerationStream:
-        """Continue a prompt.
+    ) -> Generation | GenerationStream | list[Generation] | BatchStream:
+        """Continue a prompt, or many at once.
 
-        prompt: text, or token ids. Not empty.
+        prompt: text, or token ids. Not empty. A list of these is many prompts: see below.
         max_tokens: at most so many new tokens; None for no limit.
         stop: text or a token id, or a list of them, that ends the generation and is left out of the text. The model's
             end-of-text token always does.
@@ -300,13 +371,39 @@ class Model:
             frequency_penalty=0.0, penalty_decay=1.0, repeat_penalty=1.0, repeat_last_n=64, mirostat=False,
             mirostat_tau=5.0, mirostat_eta=0.1, logit_bias=None: see `SamplingParams`.
 
+        Many prompts: a list gives a list of `Generation` in the same order or, with stream=True, a `BatchStream` of
+        (index, text) pairs. Prompts are read beside the texts that are being made; a finished one makes room for the next.
+        An item may be a dict ``{"prompt": ...}`` with any of the arguments above that is that prompt's own: max_tokens, stop,
+        seed, state, samplers or sampling parameters.
+        batch_size: at most so many texts grow together; None picks one for the device (each costs two states of memory).
+        seed: prompt i gets seed + i. A text does not depend on the company it is made in, up to the rounding of sums in another
+            order, which may tip the choice between two nearly equal tokens.
+        A result's ``.state`` is read from its tokens again when it is first asked for: a batch keeps none.
+
         Raises InputError, before anything runs, for any argument out of range.
         """
+        from .batching import is_batch, start_batch
         from .generation import start
 
+        if is_batch(prompt):
+            batch = start_batch(
+                self,
+                prompt,  # type: ignore[arg-type]
+                batch_size=batch_size,
+                max_tokens=max_tokens,
+                stop=stop,
+                seed=seed,
+                state=state,
+                samplers=samplers,
+                progress=progress,
+                sampling=sampling,
+            )
+            return batch if stream else batch.read()
+        if batch_size is not None:
+            raise InputError("[generate] batch_size: it is for a list of prompts, and this is one prompt")
         run = start(
             self,
-            prompt,
+            prompt,  # type: ignore[arg-type]
             max_tokens=max_tokens,
             stop=stop,
             seed=seed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FileError, InputError
+from . import batch
 from . import options as opt
 from .terminal import INTERRUPTED, ProgressBar, command, note, print_json, write
 
@@ -23,6 +24,11 @@ def generate(
     prompt: Annotated[str | None, typer.Argument(help="Text to continue; - reads stdin.")] = None,
     model: opt.ModelPath = None,
     prompt_file: Annotated[str | None, typer.Option(metavar="FILE", help="Read the prompt from a file.")] = None,
+    prompts_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Many prompts at once: one a line or, in a .jsonl file, strings or objects with prompt and options."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="So many of them grow together; without it what suits the device.")] = None,
     max_tokens: opt.MaxTokens = 256,
     stop: opt.StopText = None,
     seed: opt.Seed = None,
@@ -51,11 +57,26 @@ def generate(
 ) -> None:
     """Continue a text. Without arguments, the embedded model tells a story."""
     sampling = opt.sampling_options(locals())
-    text = _prompt_text(prompt, prompt_file)
+    if prompts_file is not None:
+        if prompt is not None or prompt_file is not None or save_state is not None:
+            raise InputError("[prompt] --prompts-file goes with neither a prompt, nor --prompt-file, nor --save-state")
+        prompts = batch.read_prompts(prompts_file)
+    elif batch_size is not None:
+        raise InputError("[prompt] --batch-size is for --prompts-file")
+    else:
+        text = _prompt_text(prompt, prompt_file)
     loaded = opt.open_model(model, device, threads, numerics)
     from ..state import State
 
     begin = None if state is None else State.load(state, loaded)
+    if prompts_file is not None:
+        for item in prompts:
+            if isinstance(item, dict) and isinstance(item.get("state"), str):
+                item["state"] = State.load(item["state"], loaded)
+        many = loaded.generate(prompts, max_tokens, stream=True, state=begin, batch_size=batch_size, **sampling)
+        if batch.run(loaded, prompts, many, echo=echo, as_json=json, quiet=quiet):
+            raise typer.Exit(INTERRUPTED)
+        return
     interrupted = False
     with ProgressBar("reading the prompt") as progress:
         stream = loaded.generate(text, max_tokens, stream=True, state=begin, progress=progress, **sampling)

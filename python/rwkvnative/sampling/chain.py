@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class SamplerChain:
         self._wanted = max((s.wants for s in self.samplers), default=1)
         self._sticky_k = 0
         self._sticky_left = 0
+        self._pending: _Draw | None = None
         self._with_bias = [s for s in self.samplers if _overrides(s, "bias")]
         self._with_apply = [s for s in self.samplers if _overrides(s, "apply")]
         self._with_accept = [s for s in self.samplers if _overrides(s, "accept")]
@@ -53,22 +55,36 @@ class SamplerChain:
     def next_token(self, fetch: Callable[[int, Bias | None], Candidates], n_vocab: int) -> int:
         """Draws a token. fetch(k, bias) gives the candidates of the next token, the best k or all n_vocab of them; it is
         called again with a larger k for the same token if the first list does not decide the draw."""
-        bias = merge_biases([s.bias() for s in self._with_bias]) if self._with_bias else None
-        u = float(self._random())
-        k = _list_length(max(self._wanted, self._sticky_k), n_vocab)
         while True:
-            try:
-                candidates = fetch(k, bias)
-                for sampler in self._with_apply:
-                    candidates = sampler.apply(candidates)
-                token = self._draw(candidates, u)
-                break
-            except NeedMoreCandidates as need:
-                if k >= n_vocab:
-                    raise AssertionError("a sampler asked for more than the whole vocabulary") from need
-                # This token will read all logits at once; the next ones try the next longer list first.
-                self._sticky_k, self._sticky_left = need.at_least or min(k + 1, HOST_K), _STICKY_TOKENS + 1
-                k = _list_length(max(k + 1, DEVICE_K[-1] + 1, need.at_least or 0), n_vocab)
+            k, bias = self.request(n_vocab)
+            token = self.offer(fetch(k, bias), n_vocab)
+            if token is not None:
+                return token
+
+    def request(self, n_vocab: int) -> tuple[int, Bias | None]:
+        """What the next draw needs: candidates, the best k or more of them, and the biases that they must contain."""
+        if self._pending is None:
+            bias = merge_biases([s.bias() for s in self._with_bias]) if self._with_bias else None
+            k = _list_length(max(self._wanted, self._sticky_k), n_vocab)
+            self._pending = _Draw(bias, float(self._random()), k)
+        return self._pending.k, self._pending.bias
+
+    def offer(self, candidates: Candidates, n_vocab: int) -> int | None:
+        """Takes what `request` asked for; the token, or None if they leave it open: then `request` asks for more."""
+        draw = self._pending
+        assert draw is not None, "request() comes first"
+        try:
+            for sampler in self._with_apply:
+                candidates = sampler.apply(candidates)
+            token = self._draw(candidates, draw.u)
+        except NeedMoreCandidates as need:
+            if draw.k >= n_vocab:
+                raise AssertionError("a sampler asked for more than the whole vocabulary") from need
+            # This token will read all logits at once; the next ones try the next longer list first.
+            self._sticky_k, self._sticky_left = need.at_least or min(draw.k + 1, HOST_K), _STICKY_TOKENS + 1
+            draw.k = _list_length(max(draw.k + 1, DEVICE_K[-1] + 1, need.at_least or 0), n_vocab)
+            return None
+        self._pending = None
         if self._sticky_left:
             self._sticky_left -= 1
             if self._sticky_left == 0:
@@ -82,6 +98,15 @@ class SamplerChain:
         if len(candidates) == 1 and candidates.complete:
             return int(candidates.ids[0])
         return int(candidates.ids[candidates.index_at(u, strict=True)])
+
+
+@dataclass
+class _Draw:
+    """A token that is being chosen: the biases, the random number, and how many candidates it takes."""
+
+    bias: Bias | None
+    u: float
+    k: int
 
 
 def _list_length(at_least: int, n_vocab: int) -> int:

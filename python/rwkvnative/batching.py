@@ -1,0 +1,425 @@
+"""Many prompts at once: sequences share every step of the model, finished ones leave, waiting ones enter at once.
+
+A step is one submit: each sequence that makes text brings one token, and those that still read their prompts fill the rows
+that are left, so nobody waits for a prompt to be read. What a sequence is, how its tokens are chosen and what ends it is
+`generation._Run`'s and its sampler chain's, here as for a single prompt; this module decides who takes part in which step.
+
+The recurrent state has one size however long the text, so there is no cache to page: a place in the batch costs two states,
+one to read and one to write, so that a step can be repeated for a sampler that needs more candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError, RwkvError
+from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run
+from .sampling import Candidates
+from .sampling.chain import DEVICE_K
+from .sampling.checks import integer
+from .sampling.params import SamplingOptions
+
+if TYPE_CHECKING:
+    from . import _core
+    from .generation import Generation, Stop, _Run
+    from .model import Model, Progress, Tokens
+    from .sampling import Sampler
+    from .state import State
+
+__all__ = ["BatchStream", "PromptOptions", "default_batch_size", "is_batch", "start_batch"]
+
+# Places in a batch by default: past 32 a CPU gains little; a GPU goes on, as far as two states each fit this much memory.
+_CPU_PLACES: Final = 32
+_GPU_PLACES: Final = 64
+_STATE_BYTES: Final = 4 << 30
+# Prompts that are read side by side get at least so many rows each: every step reads and writes the states of all.
+_LEAST_CHUNK: Final = 32
+# Greedy sequences that the device feeds by itself are looked at after so many tokens at most: what one makes past its end is
+# thrown away, and those that wait are let in.
+_BURST_TOKENS: Final = 16
+
+
+class PromptOptions(SamplingOptions, total=False):
+    """One of several prompts with what is its own: any of these takes the place of `Model.generate`'s argument."""
+
+    prompt: str | bytes | Tokens
+    max_tokens: int | None
+    stop: Stop
+    seed: int | None
+    state: State | None
+    samplers: Sequence[Sampler] | None
+
+
+def is_batch(prompt: Any) -> bool:
+    """Whether `prompt` is a list of prompts rather than one, which may be a list of token ids."""
+    several = (str, bytes, list, tuple, np.ndarray, Mapping)
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and isinstance(prompt[0], several)
+
+
+def default_batch_size(model: Model) -> int:
+    """How many sequences decode together if the caller does not say: see the constants above."""
+    info = model._open_engine().info
+    places = _CPU_PLACES if info["kind"] in ("cpu", "software") else _GPU_PLACES
+    return max(1, min(places, info["max_batch"], _STATE_BYTES // (2 * info["state_bytes"])))
+
+
+class _Place:
+    """A sequence on the device. `state` has read all but `unread` of its prompt and tokens; None: nothing yet."""
+
+    __slots__ = ("index", "n_read", "next_state", "own_state", "run", "state", "unread")
+
+    def __init__(self, index: int, run: _Run) -> None:
+        self.index = index
+        self.run = run
+        self.state: _core.State | None = run.base_state
+        self.own_state = False  # the caller's, which is not changed
+        self.next_state: _core.State | None = None
+        self.unread: npt.NDArray[np.int32] = run.prompt
+        self.n_read = 0
+
+    @property
+    def reading(self) -> bool:
+        """Still within its prompt, which more than one token is left of."""
+        return len(self.unread) > 1
+
+
+class _Batch:
+    """The scheduler: see the head of this file."""
+
+    def __init__(self, model: Model, runs: Sequence[_Run], places: int, progress: Progress | None) -> None:
+        self.runs = runs
+        self.finished = [False] * len(runs)
+        self.burst_seconds = STREAM_SECONDS
+        self._engine = model._open_engine()
+        self._n_vocab = model.n_vocab
+        info = self._engine.info
+        self._rows, self._most_greedy = info["prefill_rows"], info["max_batch"]
+        self._places = places
+        self._progress = progress
+        self._waiting = deque(enumerate(runs))
+        self._active: list[_Place] = []
+        self._spare_states: list[_core.State] = []
+        self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
+        self._seconds_per_token = 0.0
+
+    def pieces(self) -> Iterator[tuple[int, str]]:
+        """Yields (index, text) as text becomes free (never empty)."""
+        try:
+            while self._waiting or self._active:
+                yield from self._enter()
+                if self._active:
+                    yield from self._greedy_burst() if self._all_greedy() else self._step()
+        finally:
+            for i, run in enumerate(self.runs):
+                if not self.finished[i]:
+                    run.assembler.finish()
+
+    # ---- who takes part ----
+
+    def _enter(self) -> Iterator[tuple[int, str]]:
+        while self._waiting and len(self._active) < self._places:
+            place = _Place(*self._waiting.popleft())
+            self._active.append(place)
+            if place.run.max_tokens == 0:
+                yield from self._leave(place, "length")
+
+    def _leave(self, place: _Place, reason: str | None) -> Iterator[tuple[int, str]]:
+        """Ends a sequence (reason None: the run knows why) and frees its place."""
+        run = place.run
+        if reason == "length":
+            run.finish_reason = "length"
+        run.assembler.finish()
+        self.finished[place.index] = True
+        self._active.remove(place)
+        for state, own in ((place.state, place.own_state), (place.next_state, True)):
+            if state is not None and own:
+                self._spare_states.append(state)
+        text = run.assembler.take()
+        if text:
+            yield place.index, text
+
+    def _take(self, place: _Place, token: int) -> bool:
+        """Gives a sequence its next token; True if it goes on."""
+        run = place.run
+        if not run.take(token):
+            return False
+        if run.max_tokens is not None and len(run.tokens) >= run.max_tokens:
+            run.finish_reason = "length"
+            return False
+        return True
+
+    def _shares(self) -> list[tuple[_Place, int]]:
+        """How many tokens each sequence brings: all of its unread ones, which makes the next, or a part of its prompt."""
+        readers = sum(place.reading for place in self._active)
+        left = max(self._rows - (len(self._active) - readers), self._rows // 4)
+        share = max(_LEAST_CHUNK, left // max(1, readers))
+        shares = []
+        for place in self._active:
+            n = min(len(place.unread), share, left) if place.reading else 1
+            left -= n if place.reading else 0
+            if n:
+                shares.append([place, n])
+        for item in shares:  # what short prompts left over
+            if item[0].reading:
+                more = min(len(item[0].unread) - item[1], left)
+                item[1] += more
+                left -= more
+        return [(place, n) for place, n in shares]
+
+    # ---- one step ----
+
+    def _step(self) -> Iterator[tuple[int, str]]:
+        begin = time.perf_counter()
+        shares = self._shares()
+        listed, by_logits, silent = [], [], []
+        for place, n in shares:
+            if n < len(place.unread):
+                silent.append((place, n))
+            else:
+                k, _ = place.run.chain.request(self._n_vocab)
+                (listed if k < self._n_vocab and k <= DEVICE_K[-1] else by_logits).append((place, n))
+        tokens: list[tuple[_Place, int]] = []
+        undecided: list[tuple[_Place, int]] = []
+        if listed:
+            tokens, undecided = self._choose_listed(listed, silent)
+        elif silent and not by_logits:
+            self._engine.forward_batch(*self._submit(silent), "none")
+        if by_logits or undecided:
+            with_them = [] if listed else silent
+            tokens += self._choose_by_logits(by_logits + undecided, with_them)
+
+        read = 0
+        for place, n in shares:
+            if place.n_read < len(place.run.prompt):
+                read += n
+            place.n_read += n
+            place.unread = place.unread[n:]
+            old = place.state if place.own_state else None
+            place.state, place.next_state, place.own_state = place.next_state, old, True
+        going = {id(place): (place, self._take(place, token)) for place, token in tokens}
+        for place, token in tokens:
+            place.unread = np.array([token], np.int32)
+        self._account(shares, time.perf_counter() - begin)
+        if read:
+            self._n_prompt_read += read
+            if self._progress is not None:
+                self._progress(self._n_prompt_read, self._n_prompt)
+        for place, goes_on in going.values():
+            yield from self._show(place, goes_on)
+
+    def _submit(
+        self, shares: Sequence[tuple[_Place, int]]
+    ) -> tuple[list[npt.NDArray[np.int32]], list[_core.State | None], list[_core.State]]:
+        """Tokens, states to read and states to write."""
+        outs = []
+        for place, _ in shares:
+            if place.next_state is None:
+                place.next_state = self._spare_states.pop() if self._spare_states else self._engine.new_state()
+            outs.append(place.next_state)
+        return [place.unread[:n] for place, n in shares], [place.state for place, _ in shares], outs
+
+    def _choose_listed(
+        self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
+    ) -> tuple[list[tuple[_Place, int]], list[tuple[_Place, int]]]:
+        """From lists that the device sorts: the tokens, and those sequences whose list was too short."""
+        requests = [place.run.chain.request(self._n_vocab) for place, _ in choosing]
+        biases = [bias for _, bias in requests] + [None] * len(silent)
+        k = max(k for k, _ in requests)  # a longer list than asked for gives the same token
+        ids, logits, sums = self._engine.candidates_batch(*self._submit([*choosing, *silent]), k, biases)
+        tokens, undecided = [], []
+        for i, (place, n) in enumerate(choosing):
+            token = self._offer(place, Candidates.from_top(ids[i], logits[i], float(sums[i]), self._n_vocab))
+            if token is None:
+                undecided.append((place, n))
+            else:
+                tokens.append((place, token))
+        return tokens, undecided
+
+    def _choose_by_logits(
+        self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
+    ) -> list[tuple[_Place, int]]:
+        """From all logits. Repeats the step of a sequence whose list was too short: its state was not written over."""
+        logits = self._engine.forward_batch(*self._submit([*choosing, *silent]))
+        tokens = []
+        for (place, _), row in zip(choosing, logits, strict=False):
+            k, bias = place.run.chain.request(self._n_vocab)
+            if bias is not None:
+                row[bias[0]] += bias[1]
+            token = self._offer(place, Candidates.from_logits(row, k))
+            while token is None:
+                k, _ = place.run.chain.request(self._n_vocab)
+                token = self._offer(place, Candidates.from_logits(row, k))
+            tokens.append((place, token))
+        return tokens
+
+    def _offer(self, place: _Place, candidates: Candidates) -> int | None:
+        try:
+            return place.run.chain.offer(candidates, self._n_vocab)
+        except RwkvError as error:
+            error.add_note(f"while choosing a token of prompt {place.index}")
+            raise
+
+    # ---- many tokens of greedy sequences ----
+
+    def _all_greedy(self) -> bool:
+        return len(self._active) <= self._most_greedy and all(
+            place.run.chain.is_argmax and place.own_state and not place.reading for place in self._active
+        )
+
+    def _greedy_burst(self) -> Iterator[tuple[int, str]]:
+        begin = time.perf_counter()
+        left = [run.max_tokens - len(run.tokens) for run in (p.run for p in self._active) if run.max_tokens is not None]
+        timely = int(self.burst_seconds / self._seconds_per_token) if self._seconds_per_token else 1
+        n = max(1, min(*left, timely, _BURST_TOKENS) if left else min(timely, _BURST_TOKENS))
+        states = [place.state for place in self._active if place.state is not None]
+        tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in self._active]), states, n)
+        going = []
+        for place, column in zip(self._active, tokens.T.tolist(), strict=True):
+            going.append((place, all(self._take(place, token) for token in column)))
+            place.n_read += n
+            place.unread = np.array(column[-1:], np.int32)
+        seconds = time.perf_counter() - begin
+        self._seconds_per_token = seconds / n
+        self._account([(place, 1) for place in self._active], seconds)
+        for place, goes_on in going:
+            yield from self._show(place, goes_on)
+
+    def _show(self, place: _Place, goes_on: bool) -> Iterator[tuple[int, str]]:
+        text = place.run.assembler.take()
+        if text:
+            yield place.index, text
+        if not goes_on:
+            yield from self._leave(place, None)
+
+    @staticmethod
+    def _account(shares: Sequence[tuple[_Place, int]], seconds: float) -> None:
+        for place, n in shares:
+            if n > 1:
+                place.run.prompt_seconds += seconds
+            else:
+                place.run.generated_seconds += seconds
+
+
+class BatchStream:
+    """Iterates over the new text of several prompts as (index, piece) pairs, index being the prompt's place in the list.
+
+    Pieces of one prompt come in order, those of different prompts as they are made; joined by index they are the texts. A
+    piece never ends inside a character, and text that may turn out to be a stop string waits until that is decided.
+    `result(index)` has a prompt's whole generation as soon as it is finished, `results` all of them at the end. Breaking off
+    early is fine: `close()`, or leaving a ``with`` block, ends all with what there is.
+    """
+
+    def __init__(self, batch: _Batch) -> None:
+        self._batch = batch
+        self._pieces = batch.pieces()
+        self._done = False
+
+    def __iter__(self) -> BatchStream:
+        return self
+
+    def __next__(self) -> tuple[int, str]:
+        try:
+            return next(self._pieces)
+        except BaseException:  # the end, an error, Ctrl-C
+            self._done = True
+            raise
+
+    def __len__(self) -> int:
+        return len(self._batch.runs)
+
+    def read(self) -> list[Generation]:
+        """Read the stream to its end and return the generations, in the order of the prompts."""
+        self._batch.burst_seconds = SILENT_SECONDS
+        for _ in self:
+            pass
+        return self.results
+
+    def close(self) -> None:
+        """End here; `results` then has what was generated so far, "cancelled" where that is not the whole."""
+        self._pieces.close()  # type: ignore[attr-defined]
+        if not self._done:
+            self._done = True
+            for i, run in enumerate(self._batch.runs):
+                if not self._batch.finished[i]:
+                    run.assembler.finish()
+
+    def __enter__(self) -> BatchStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def is_finished(self, index: int) -> bool:
+        """Whether the prompt of that index has its whole text."""
+        return self._batch.finished[index]
+
+    def result(self, index: int) -> Generation:
+        """The generation of one prompt. RwkvError while it is still running."""
+        if not (self._done or self._batch.finished[index]):
+            raise RwkvError(f"[generate] prompt {index} is still running: read the stream on or close() it before asking for the result")
+        return self._batch.runs[index].result()
+
+    @property
+    def results(self) -> list[Generation]:
+        """All generations, in the order of the prompts. RwkvError while one is still running."""
+        return [self.result(i) for i in range(len(self))]
+
+
+def start_batch(
+    model: Model,
+    prompts: Sequence[str | bytes | Tokens | PromptOptions],
+    *,
+    batch_size: int | None,
+    seed: int | None,
+    samplers: Sequence[Sampler] | None,
+    progress: Progress | None,
+    sampling: SamplingOptions,
+    **common: Any,
+) -> BatchStream:
+    """Checks everything and gives the stream, which has not begun to run. Parameters as `Model.generate`; the i-th prompt's
+    seed is seed + i."""
+    if batch_size is not None:
+        integer("batch_size", batch_size, low=1)
+    if seed is not None:
+        integer("seed", seed, low=0)
+    if samplers is not None:
+        raise InputError('[generate] samplers: each prompt needs its own, for they remember: {"prompt": ..., "samplers": [...]}')
+    known = {key for cls in (PromptOptions, SamplingOptions) for key in cls.__annotations__}
+    runs = []
+    for i, item in enumerate(prompts):
+        try:
+            own = _own_options(item, known)
+            prompt = own.pop("prompt")
+            options = {**common, "seed": None if seed is None else seed + i, "samplers": None}
+            options.update((key, own.pop(key)) for key in tuple(own) if key in options)
+            # A prompt's own samplers take the place of the common parameters, but not beside parameters of its own.
+            parameters = own if options["samplers"] is not None else {**sampling, **own}
+            runs.append(make_run(model, prompt, sampling=parameters, progress=None, **options))
+        except RwkvError as error:
+            raise type(error)(f"[generate] prompt {i}: {error}") from None
+    seen: dict[int, int] = {}
+    for i, run in enumerate(runs):
+        for sampler in run.chain.samplers:
+            if seen.setdefault(id(sampler), i) != i:
+                raise InputError(f"[generate] prompt {i}: samplers: one of them is prompt {seen[id(sampler)]}'s too; each needs its own")
+    return BatchStream(_Batch(model, runs, batch_size or default_batch_size(model), progress))
+
+
+def _own_options(item: Any, known: set[str]) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        if np.isscalar(item) and not isinstance(item, (str, bytes)):
+            raise InputError(f"[prompt] expected text, token ids or a dict in a list of prompts, got {item!r}")
+        return {"prompt": item}
+    wrong = next((key for key in item if key not in known), None)
+    if wrong is not None:
+        raise InputError(f"[prompt] unknown option {wrong!r}; expected some of {', '.join(sorted(known))}")
+    if "prompt" not in item:
+        raise InputError("[prompt] 'prompt' is missing")
+    return dict(item)
