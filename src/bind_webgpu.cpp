@@ -83,14 +83,7 @@ class WebgpuBenchmark {
     const double seconds = seconds_since(start);
     for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
 
-    std::map<std::string, std::pair<size_t, double>> ops;  // label -> (dispatches, microseconds) of one token
-    for (size_t i = 0; i < profiles; ++i) {
-      for (const OpTime& time : program->profile(std::span(&sequence, 1)).ops) {
-        auto& [count, total] = ops[time.label];
-        if (i == 0) ++count;
-        total += time.microseconds / static_cast<double>(profiles);
-      }
-    }
+    const auto ops = profile(*program, std::span(&sequence, 1), profiles);
     py::dict result;
     result["tokens_per_second"] = static_cast<double>(n) / seconds;
     result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
@@ -101,7 +94,70 @@ class WebgpuBenchmark {
     return result;
   }
 
+  // A crowd: `sequences` sequences of `rows` tokens each in one submit, again and again, their states in place. One row: greedy
+  // decoding, the tokens staying on the device; more: prefill, whose next tokens are not chosen. At least `warm` seconds, then n
+  // submits timed.
+  py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, double warm, size_t n, size_t profiles) {
+    backend_.set_tuning(webgpu::parse_tuning(tuning));
+    const Clock::time_point compile_start = Clock::now();
+    const Readout readout = rows == 1 ? Readout::Argmax : Readout::None;
+    const auto program =
+        model_->compile({.rows = rows * sequences, .sequences = sequences, .readout = readout, .candidates = 0});
+    const double compile_seconds = seconds_since(compile_start);
+    std::vector<int32_t> tokens(rows);
+    for (uint32_t i = 0; i < rows; ++i) tokens[i] = static_cast<int32_t>(i % plan_.n_vocab);
+    std::vector<std::unique_ptr<State>> states;
+    std::vector<Sequence> work;
+    for (uint32_t i = 0; i < sequences; ++i) {
+      states.push_back(model_->create_state());
+      work.push_back({.tokens = tokens, .state_in = states.back().get(), .state_out = states.back().get()});
+    }
+    std::deque<Ticket> flying;
+    double submit_seconds = 0;
+    const auto run = [&](auto more) {
+      for (size_t done = 0; more(done); ++done) {
+        while (flying.size() < program->max_in_flight()) {
+          const Clock::time_point start = Clock::now();
+          flying.push_back(program->submit(work));
+          submit_seconds += seconds_since(start);
+          if (readout == Readout::Argmax)
+            for (Sequence& sequence : work) sequence.tokens = {};
+        }
+        program->wait(flying.front());
+        flying.pop_front();
+      }
+    };
+    const Clock::time_point warm_start = Clock::now();
+    run([&](size_t) { return seconds_since(warm_start) < warm; });
+    submit_seconds = 0;
+    const Clock::time_point start = Clock::now();
+    run([&](size_t done) { return done < n; });
+    const double seconds = seconds_since(start);
+    for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
+    const auto ops = profile(*program, work, profiles);
+    py::dict result;
+    result["tokens_per_second"] = static_cast<double>(n) * rows * sequences / seconds;
+    result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
+    result["compile_seconds"] = compile_seconds;
+    result["ops"] = ops;
+    return result;
+  }
+
  private:
+  // label -> (dispatches, microseconds) of one submit
+  std::map<std::string, std::pair<size_t, double>> profile(Program& program, std::span<const Sequence> sequences,
+                                                           size_t profiles) const {
+    std::map<std::string, std::pair<size_t, double>> ops;
+    for (size_t i = 0; i < profiles; ++i) {
+      for (const OpTime& time : program.profile(sequences).ops) {
+        auto& [count, total] = ops[time.label];
+        if (i == 0) ++count;
+        total += time.microseconds / static_cast<double>(profiles);
+      }
+    }
+    return ops;
+  }
+
   py::buffer_info data_;
   Plan plan_;
   webgpu::DeviceBackend backend_;
@@ -120,7 +176,9 @@ void bind_webgpu(py::module_& m) {
            py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "webgpu",
            py::arg("numerics") = "int8")
       .def("decode", &WebgpuBenchmark::decode, py::arg("tuning") = "", py::arg("warm") = 0.5, py::arg("n") = 256,
-           py::arg("profiles") = 0);
+           py::arg("profiles") = 0)
+      .def("batch", &WebgpuBenchmark::batch, py::arg("tuning") = "", py::arg("sequences") = 1, py::arg("rows") = 1,
+           py::arg("warm") = 0.5, py::arg("n") = 16, py::arg("profiles") = 0);
   m.def("webgpu_unavailable", &webgpu_unavailable,
         "Why there is no WebGPU device, with what to do about it; \"\" where there is one.");
 }

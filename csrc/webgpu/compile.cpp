@@ -36,7 +36,8 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 Compiled Compiler::run() {
   plan_slots();
   allocate();
-  compiled_.reads_other_states = one_token() && covers_state();
+  compiled_.covers_state = covers_state();
+  compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
     if (add_fused(i)) {
@@ -127,7 +128,7 @@ void Compiler::allocate() {
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
   const bool has_wkv7 =
       std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<Wkv7Op>(op); });
-  for (int z = 0; z < 4 && has_wkv7; ++z) {
+  for (int z = 0; z < (one_token() ? 4 : 5) && has_wkv7; ++z) {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
   }
@@ -140,14 +141,6 @@ void Compiler::allocate() {
   if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax) {
     compiled_.bias =
         device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
-  }
-  if (!one_token()) {
-    compiled_.sequences = device_.create_buffer("sequences", uint64_t{256} * shape_.sequences,
-                                                WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
-    constexpr uint32_t kNumber = 0;
-    const Pipelines::Range range{compiled_.sequences.get(), 0, 16};
-    compiled_.sequences_group = model_.pipelines->bind("sequences", model_.pipelines->sequence_layout(),
-                                                       std::span(&kNumber, 1), std::span(&range, 1));
   }
 }
 
@@ -200,14 +193,13 @@ BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup*
 }
 
 void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,
-                        Grid grid, uint32_t x, uint32_t tile, uint32_t state_part, uint64_t state_offset) {
+                        Grid grid, uint32_t x, uint32_t tile, uint32_t state_part) {
   compiled_.dispatches.push_back({.kernel = &model_.pipelines->request(label, source, bindings),
                                   .group = std::move(group),
                                   .grid = grid,
                                   .x = x,
                                   .tile = tile,
                                   .state_part = state_part,
-                                  .state_offset = static_cast<uint32_t>(state_offset),
                                   .layer = layer_,
                                   .cost = std::exchange(cost_, {})});
 }
@@ -224,12 +216,13 @@ void Compiler::dispatch_state(const std::string& label, const ShaderText& text, 
                               const WeightGroup& group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part) {
   const auto source = [&](const char* state) {
     ShaderText whole = text;
-    return whole.text(instantiate(state, {{"TYPE", element}})).file(one_token() ? "sequence_one" : "sequence_many").str();
+    return whole.text(instantiate(state, {{"TYPE", element}})).file("sequence_one").str();
   };
   const bool other = compiled_.reads_other_states;
-  const Bindings bindings = other ? Bindings::MainStateOther : one_token() ? Bindings::MainState : Bindings::MainStateMany;
+  const Bindings bindings = other ? Bindings::MainStateOther : Bindings::MainState;
   dispatch(label, source(other ? "state_from_other" : "state_in_place"), bindings, bind_main(label, &group), grid, x, 1,
-           state_part, model_.state_layout->offset(layer, state_part));
+           state_part);
+  compiled_.dispatches.back().layer = static_cast<int32_t>(layer);
 }
 
 // ---- embedding, norms
@@ -295,6 +288,7 @@ ShaderText Compiler::shift_mix_text(const ShiftMixOp& op, size_t op_index, std::
 }
 
 void Compiler::add(const ShiftMixOp& op, size_t op_index) {
+  if (!one_token()) return add_shift_mix_many(op, op_index);
   uint32_t chunk = 0;
   ShaderText text = shift_mix_text(op, op_index, {}, chunk);
   text.file("shift_mix_run");

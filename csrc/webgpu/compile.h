@@ -38,7 +38,17 @@ class Compiler {
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
+  void check_wkv7(const Wkv7Op& op) const;
   void add_wkv7(const Wkv7Op& op, size_t op_index);
+  // compile_many.cpp
+  void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
+  void add_wkv7_many(const Wkv7Op& op, size_t op_index);
+  uint32_t row_workgroup(uint32_t quads) const;
+  ShaderText begin_row(uint32_t width, uint32_t workgroup) const;
+  // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet. `element` is the WGSL type
+  // that it sees a state as.
+  void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
+                       const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
   // compile_fused.cpp
   // The ops op_index ... of a layer's time mix as fewer dispatches; false if they are not that, or do not lend themselves
   // to it.
@@ -69,8 +79,9 @@ class Compiler {
   ShaderText begin_norm(uint32_t width, float epsilon, uint32_t least_threads) const;
 
   void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid,
-                uint32_t x, uint32_t tile = 1, uint32_t state_part = 0, uint64_t state_offset = 0);
-  // A kernel that replaces a part of the state; `text` lacks only the snippets for state and sequence. `element` is the
+                uint32_t x, uint32_t tile = 1, uint32_t state_part = 0);
+  // A kernel of a program for one token that replaces a part of the state; `text` lacks only the snippets for state and
+  // sequence. `element` is the
   // WGSL type that it sees the state as.
   void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
                       Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);

@@ -29,10 +29,23 @@ void Compiler::add(const Wkv7Op& op, size_t op_index) {
   add_wkv7(op, op_index);
 }
 
-void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
-  const WeightGroup& group = model_.weights->groups(op_index)[0];
+void Compiler::check_wkv7(const Wkv7Op& op) const {
   const uint32_t n = plan_.head_size;
   if (n % 16 != 0) throw InputError(message("[webgpu] wkv7: expected a head size that is a multiple of 16, got ", n));
+  for (SlotId id : {op.r, op.k, op.v, op.v_first, op.out}) {
+    const uint32_t width = slot(static_cast<size_t>(id)).width;
+    if (width != plan_.n_embd) {
+      throw InputError(
+          message("[webgpu] wkv7: slot ", plan_.slot(id).name, ": expected width ", plan_.n_embd, ", got ", width));
+    }
+  }
+}
+
+void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
+  check_wkv7(op);
+  if (!one_token()) return add_wkv7_many(op, op_index);
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const uint32_t n = plan_.head_size;
   // Threads of a value: each keeps whole quads of keys.
   uint32_t groups = 1;
   while (groups * 2 <= tuning_.wkv_groups && groups * 2 * n <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
@@ -40,12 +53,6 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   const auto at = [&](SlotId id) -> const SlotPlace& { return slot(static_cast<size_t>(id)); };
   const SlotPlace& r = at(op.r);
   const SlotPlace& out = at(op.out);
-  for (SlotId id : {op.r, op.k, op.v, op.v_first, op.out}) {
-    if (at(id).width != plan_.n_embd) {
-      throw InputError(
-          message("[webgpu] wkv7: slot ", plan_.slot(id).name, ": expected width ", plan_.n_embd, ", got ", at(id).width));
-    }
-  }
   const bool first_layer = op.v_hidden == kNone;
   const bool quantize = out.has_codes && uses_[static_cast<size_t>(op.out)].codes_by_producer;
 

@@ -15,12 +15,13 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->pipelines = std::move(pipelines);
   parts_->plan = &plan;
   parts_->int8 = options.numerics != Numerics::F32;
-  parts_->state_layout = std::make_shared<StateLayout>(plan);
+  parts_->states =
+      std::make_shared<StateArena>(parts_->device, parts_->pipelines, std::make_shared<StateLayout>(plan));
   parts_->weights = std::make_unique<Weights>(*parts_->device, plan, options.progress);
 }
 
 std::unique_ptr<State> DeviceModel::create_state() {
-  return std::make_unique<DeviceState>(parts_->device, parts_->state_layout, parts_->pipelines);
+  return std::make_unique<DeviceState>(parts_->states);
 }
 
 std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) { return std::make_unique<DeviceProgram>(parts_, shape); }

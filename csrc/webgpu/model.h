@@ -17,7 +17,7 @@ struct LoadedParts {
   std::shared_ptr<Pipelines> pipelines;
   const Plan* plan = nullptr;
   bool int8 = true;  // how activations meet quantized weights
-  std::shared_ptr<const StateLayout> state_layout;
+  std::shared_ptr<StateArena> states;
   std::unique_ptr<const Weights> weights;
 };
 

@@ -56,6 +56,8 @@ Tuning parse_tuning(const std::string& text) {
                                                           {"norm_workgroup", {&t.norm_workgroup, 32, 1024, true}},
                                                           {"norm_chunk", {&t.norm_chunk, 8, 128, true}},
                                                           {"wkv_groups", {&t.wkv_groups, 1, 16, true}},
+                                                          {"wkv_values", {&t.wkv_values, 16, 64, true}},
+                                                          {"wkv_tokens", {&t.wkv_tokens, 1, 64, false}},
                                                           {"in_flight", {&t.in_flight, 1, 64, false}},
                                                           {"fuse", {&t.fuse, 0, 1, false}}};
   for_each_item(text, [&](const std::string& item) {

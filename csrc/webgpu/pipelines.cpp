@@ -66,15 +66,17 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
-  other_state_ = make_layout(device, "other state", {{0, kRead, true}});
-  sequence_ = make_layout(device, "sequence", {{0, WGPUBufferBindingType_Uniform, true}});
+  // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.
+  other_state_ = make_layout(device, "other state", {{0, kWrite, true}});
+  states_ = make_layout(device, "states", {{0, kWrite}});
+  sequences_ = make_layout(device, "sequences", {{0, kRead, true}});
   main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
   choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
   state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
-  state_many_pipeline_ = make_pipeline_layout(device, "state of one of many", {main_.get(), state_.get(), sequence_.get()});
   state_other_pipeline_ =
       make_pipeline_layout(device, "state from another", {main_.get(), state_.get(), other_state_.get()});
+  states_pipeline_ = make_pipeline_layout(device, "states", {main_.get(), states_.get(), sequences_.get()});
 }
 
 WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
@@ -96,10 +98,10 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
       return choice_pipeline_.get();
     case Bindings::MainState:
       return state_pipeline_.get();
-    case Bindings::MainStateMany:
-      return state_many_pipeline_.get();
     case Bindings::MainStateOther:
       return state_other_pipeline_.get();
+    case Bindings::MainStates:
+      return states_pipeline_.get();
     default:
       return main_pipeline_.get();
   }

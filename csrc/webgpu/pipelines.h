@@ -17,8 +17,8 @@ enum class Bindings {
   Embed,           // and 3 tokens, 4 norms
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
   MainState,       // and group 1: a part of the state
-  MainStateMany,   // and group 2: the sequence
   MainStateOther,  // MainState, and group 2: the same part of another state
+  MainStates,      // and group 1: a layer of the states of a block; group 2: the table of sequences
 };
 
 struct Kernel {
@@ -43,7 +43,8 @@ class Pipelines {
   WGPUBindGroupLayout group_layout(Bindings bindings) const;  // of group 0
   WGPUBindGroupLayout state_layout() const { return state_.get(); }
   WGPUBindGroupLayout other_state_layout() const { return other_state_.get(); }
-  WGPUBindGroupLayout sequence_layout() const { return sequence_.get(); }
+  WGPUBindGroupLayout states_layout() const { return states_.get(); }
+  WGPUBindGroupLayout sequences_layout() const { return sequences_.get(); }
 
   // Group 0 from its buffers in the order of the layout.
   struct Range {
@@ -58,9 +59,9 @@ class Pipelines {
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
 
   const Device& device_;
-  BindGroupLayoutHandle main_, embed_, choice_, state_, other_state_, sequence_;
-  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_many_pipeline_,
-      state_other_pipeline_;
+  BindGroupLayoutHandle main_, embed_, choice_, state_, other_state_, states_, sequences_;
+  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_other_pipeline_,
+      states_pipeline_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };

@@ -11,15 +11,11 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kSequenceStride = 256;  // bytes of a sequence's uniforms: the largest alignment of a dynamic offset
-
-const DeviceState& device_state(const State& state, const StateLayout* layout) {
+const DeviceState& device_state(const State& state, const StateArena* arena) {
   const auto* own = dynamic_cast<const DeviceState*>(&state);
-  if (own == nullptr || own->layout() != layout) throw InputError("[webgpu] the state belongs to another model");
+  if (own == nullptr || own->arena() != arena) throw InputError("[webgpu] the state belongs to another model");
   return *own;
 }
-
-WGPUBuffer state_out(const Sequence& sequence) { return static_cast<const DeviceState*>(sequence.state_out)->buffer(); }
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -38,6 +34,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
     flight.readback = model_->device->create_buffer("results", result_bytes(shape.sequences, head_rows),
                                                     WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
   }
+  if (shape.rows != 1 || shape.sequences != 1) table_.emplace(model_, shape.sequences, compiled_.covers_state);
   params_.resize(4 * (1 + size_t{shape.sequences} + shape.rows));
 }
 
@@ -49,16 +46,13 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
   }
   std::fill(params_.begin(), params_.end(), 0u);
   Work work;
+  sequence_rows_.clear();
   work.sequences = static_cast<uint32_t>(sequences.size());
   for (uint32_t s = 0; s < sequences.size(); ++s) {
     const Sequence& sequence = sequences[s];
     if (sequence.state_out == nullptr) throw InputError("[webgpu] submit: a sequence has no state to write");
-    device_state(*sequence.state_out, model_->state_layout.get());
-    if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->state_layout.get());
-    for (uint32_t other = 0; other < s; ++other) {
-      if (sequences[other].state_out == sequence.state_out)
-        throw InputError("[webgpu] submit: two sequences write the same state");
-    }
+    device_state(*sequence.state_out, model_->states.get());
+    if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->states.get());
     if (sequence.tokens.empty() && !(has_choice_ && shape_.readout == Readout::Argmax)) {
       throw InputError("[webgpu] submit: a sequence without tokens needs an earlier submit that chose one");
     }
@@ -68,6 +62,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
     uint32_t* info = params_.data() + 4 * (1 + s);
     info[0] = work.rows;
     info[1] = rows;
+    sequence_rows_.push_back({work.rows, rows});
     for (uint32_t r = 0; r < rows; ++r) {
       const int32_t token = sequence.tokens.empty() ? -1 : sequence.tokens[r];
       if (!sequence.tokens.empty() && (token < 0 || static_cast<uint32_t>(token) >= model_->plan->n_vocab)) {
@@ -84,13 +79,10 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
   params_[1] = work.sequences;
   params_[2] = work.head_rows;
   prepare_bias(sequences, work);
+  prepare_states(sequences);
   if (params_ != written_params_) {
     dawn().QueueWriteBuffer(model_->device->queue(), compiled_.params.get(), 0, params_.data(),
                             params_.size() * sizeof(uint32_t));
-    for (uint32_t s = 0; compiled_.sequences && s < work.sequences; ++s) {
-      dawn().QueueWriteBuffer(model_->device->queue(), compiled_.sequences.get(), uint64_t{s} * kSequenceStride,
-                              params_.data() + 4 * (1 + s), 16);
-    }
     written_params_ = params_;
   }
   return work;
@@ -136,16 +128,39 @@ void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work
   dawn().QueueWriteBuffer(model_->device->queue(), compiled_.bias.get(), 0, bias_.data(), bias_.size() * sizeof(uint32_t));
 }
 
-void DeviceProgram::encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const {
-  const uint64_t bytes = model_->state_layout->bytes();
-  for (const Sequence& sequence : sequences) {
-    if (sequence.state_in == nullptr) {
-      dawn().CommandEncoderClearBuffer(encoder, state_out(sequence), 0, bytes);
-    } else if (sequence.state_in != sequence.state_out && !compiled_.reads_other_states) {
-      dawn().CommandEncoderCopyBufferToBuffer(encoder, static_cast<const DeviceState*>(sequence.state_in)->buffer(), 0,
-                                              state_out(sequence), 0, bytes);
-    }
+void DeviceProgram::prepare_states(std::span<const Sequence> sequences) {
+  if (table_) {
+    table_->prepare(sequences, sequence_rows_);
+  } else if (compiled_.reads_other_states) {
+    static_cast<DeviceState*>(sequences[0].state_out)->acquire_back();
   }
+}
+
+void DeviceProgram::encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const {
+  if (table_) return table_->encode_copies(encoder);
+  const auto& out = *static_cast<const DeviceState*>(sequences[0].state_out);
+  const auto* in = static_cast<const DeviceState*>(sequences[0].state_in);
+  if (in == nullptr || in->fresh()) {
+    model_->states->clear(encoder, out.slot());
+  } else if (in != &out && !compiled_.reads_other_states) {
+    model_->states->copy(encoder, in->slot(), out.slot());
+  }
+}
+
+// The groups of a kernel that works on a part of one sequence's state.
+void DeviceProgram::bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const {
+  const StateArena& arena = *model_->states;
+  const auto& out = *static_cast<const DeviceState*>(sequence.state_out);
+  const auto* in = static_cast<const DeviceState*>(sequence.state_in);
+  if (in == nullptr || in->fresh()) in = &out;  // it was cleared in place
+  const StateArena::Slot& written = compiled_.reads_other_states ? out.back() : out.slot();
+  const auto layer = static_cast<uint32_t>(dispatch.layer);
+  const uint32_t offset = arena.part_offset(written, dispatch.state_part);
+  dawn().ComputePassEncoderSetBindGroup(pass, 1, arena.part_group(written, layer, dispatch.state_part), 1, &offset);
+  if (!compiled_.reads_other_states) return;
+  const uint32_t other = arena.part_offset(in->slot(), dispatch.state_part);
+  dawn().ComputePassEncoderSetBindGroup(pass, 2, arena.other_part_group(in->slot(), layer, dispatch.state_part), 1,
+                                        &other);
 }
 
 void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
@@ -179,25 +194,20 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
       x = ceil_div(work.bias, dispatch.x);
       break;
     case Grid::SequenceRows:
+      bind_one_state(pass, dispatch, sequences[0]);
+      x = work.rows, y = dispatch.x;
+      break;
     case Grid::EachSequence:
-      for (uint32_t s = 0; s < work.sequences; ++s) {
-        auto* out = static_cast<DeviceState*>(sequences[s].state_out);
-        if (compiled_.reads_other_states) {
-          // A fresh state was cleared in place.
-          const auto* in = sequences[s].state_in == nullptr ? out : static_cast<const DeviceState*>(sequences[s].state_in);
-          dawn().ComputePassEncoderSetBindGroup(pass, 1, out->back_group(dispatch.state_part), 1, &dispatch.state_offset);
-          dawn().ComputePassEncoderSetBindGroup(pass, 2, in->read_group(dispatch.state_part), 1, &dispatch.state_offset);
+      bind_one_state(pass, dispatch, sequences[0]);
+      break;
+    case Grid::StatesRows:
+    case Grid::StatesSequences:
+      for (size_t block = 0; block < table_->blocks(); ++block) {
+        table_->bind(pass, block, static_cast<uint32_t>(dispatch.layer));
+        if (dispatch.grid == Grid::StatesRows) {
+          dawn().ComputePassEncoderDispatchWorkgroups(pass, work.rows, dispatch.x, 1);
         } else {
-          dawn().ComputePassEncoderSetBindGroup(pass, 1, out->group(dispatch.state_part), 1, &dispatch.state_offset);
-        }
-        if (compiled_.sequences) {
-          const uint32_t offset = s * kSequenceStride;
-          dawn().ComputePassEncoderSetBindGroup(pass, 2, compiled_.sequences_group.get(), 1, &offset);
-        }
-        if (dispatch.grid == Grid::SequenceRows) {
-          dawn().ComputePassEncoderDispatchWorkgroups(pass, params_[4 * (1 + s) + 1], dispatch.x, 1);
-        } else {
-          dawn().ComputePassEncoderDispatchWorkgroups(pass, dispatch.x, 1, 1);
+          dawn().ComputePassEncoderDispatchWorkgroups(pass, dispatch.x, work.sequences, 1);
         }
       }
       return;
@@ -205,15 +215,17 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
   dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
 }
 
-void DeviceProgram::flip_states(std::span<const Sequence> sequences) const {
-  if (!compiled_.reads_other_states) return;
-  for (const Sequence& sequence : sequences) static_cast<DeviceState*>(sequence.state_out)->flip();
+void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
+  if (table_) return table_->submitted();
+  auto& out = *static_cast<DeviceState*>(sequences[0].state_out);
+  compiled_.reads_other_states ? out.flip() : out.set_written();
 }
 
 uint64_t DeviceProgram::scratch_bytes() const {
   uint64_t bytes = compiled_.activations.buffer().size;
-  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.sequences})
+  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias})
     bytes += buffer->size;
+  if (table_) bytes += table_->device_bytes();
   for (const Flight& flight : flights_) bytes += flight.readback.size;
   return bytes;
 }
@@ -251,6 +263,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     throw InputError(message("[webgpu] submit: ", flights_.size(), " tickets are open already; wait for one first"));
   Flight& flight = *free;
   const Device& device = *model_->device;
+  const auto lock = model_->states->lock();
   const Work work = prepare(sequences);
 
   EncoderHandle encoder = device.create_encoder("program");
@@ -269,7 +282,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), buffer, offset, flight.readback.get(), 0, bytes);
   }
   device.submit(std::move(encoder));
-  flip_states(sequences);
+  states_submitted(sequences);
   if (bytes != 0) {
     WGPUBufferMapCallbackInfo callback{};
     callback.mode = WGPUCallbackMode_WaitAnyOnly;

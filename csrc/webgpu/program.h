@@ -3,12 +3,14 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/backend.h"
 #include "webgpu/activations.h"
 #include "webgpu/model.h"
+#include "webgpu/sequence_table.h"
 
 namespace rwkvnative::webgpu {
 
@@ -22,8 +24,10 @@ enum class Grid {
   HeadTiles,     // x * ceil(head rows / tile)
   Sequences,     // x * sequences
   Bias,          // ceil(bias entries / x)
-  SequenceRows,  // once a sequence: its rows * x
-  EachSequence,  // once a sequence: x
+  SequenceRows,  // rows * x, of the one sequence whose state the kernel is given
+  EachSequence,  // x, likewise
+  StatesRows,       // once a block of states: rows * x
+  StatesSequences,  // once a block of states: x * sequences
 };
 
 struct Dispatch {
@@ -31,8 +35,7 @@ struct Dispatch {
   BindGroupHandle group;
   Grid grid = Grid::Fixed;
   uint32_t x = 1, tile = 1;
-  uint32_t state_part = 0;    // of SequenceRows and EachSequence
-  uint32_t state_offset = 0;  // in bytes
+  uint32_t state_part = 0;  // of those that work on states
   int32_t layer = -1;
   Cost cost;
 };
@@ -41,12 +44,12 @@ struct Dispatch {
 struct Compiled {
   Activations activations;
   std::vector<Dispatch> dispatches;
-  Buffer params, tokens, entries, bias, sequences, dummy;
-  BindGroupHandle sequences_group;
+  Buffer params, tokens, entries, bias, dummy;
   size_t logits_slot = 0, hidden_slot = 0;
-  size_t lora_slots = 0;       // four in a row: w, a, v, g of Wkv7
+  size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
   bool candidates_on_host = false;
+  bool covers_state = false;        // writes every part of every layer's state
   bool reads_other_states = false;  // reads state_in where it is and writes state_out's other buffer
 };
 
@@ -82,13 +85,15 @@ class DeviceProgram final : public Program {
 
   Work prepare(std::span<const Sequence> sequences);
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
+  void prepare_states(std::span<const Sequence> sequences);
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
   void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
               const Work& work) const;
   // Microseconds of each dispatch: device timestamps around it, or the wall clock of many repeats of it.
   std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work);
   std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work);
-  void flip_states(std::span<const Sequence> sequences) const;
+  void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
+  void states_submitted(std::span<const Sequence> sequences);
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;
@@ -98,6 +103,8 @@ class DeviceProgram final : public Program {
   std::shared_ptr<const LoadedParts> model_;
   Shape shape_;
   Compiled compiled_;
+  std::optional<SequenceTable> table_;  // where states are used otherwise than one at a time
+  std::vector<SequenceTable::Rows> sequence_rows_;
   std::vector<Flight> flights_;
   Ticket last_ticket_ = 0;
   std::vector<uint32_t> params_, written_params_;

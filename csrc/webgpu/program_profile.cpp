@@ -8,10 +8,11 @@
 namespace rwkvnative::webgpu {
 
 OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
+  const auto lock = model_->states->lock();
   const Work work = prepare(sequences);
   const bool timestamps_work = model_->device->timestamps();
   const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work) : wall_clock(sequences, work);
-  flip_states(sequences);
+  states_submitted(sequences);
   has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
   OpTimes times{.ops = {}, .timestamps = timestamps_work};
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {

@@ -1,0 +1,127 @@
+// The ops that work on states, for programs of more than one row: any number of sequences of any length in one dispatch (for each
+// block of states: sequence_table.h). The time mix is rows, recurrence, rows: kernels/wkv7_prepare.wgsl, wkv7_chunk.wgsl and
+// wkv7_finish.wgsl. What comes of a sequence does not depend on who shares the submit.
+#include <algorithm>
+#include <bit>
+
+#include "core/cost.h"
+#include "core/error.h"
+#include "webgpu/compile.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint32_t kMostRowThreads = 512;
+
+}  // namespace
+
+// Threads of a workgroup that makes a whole row of `quads`: few idle ones, and not too many for a device.
+uint32_t Compiler::row_workgroup(uint32_t quads) const {
+  const uint32_t step = device_.subgroups() ? std::max(32u, subgroup_max_) : 32u;
+  const uint32_t most = std::min(kMostRowThreads, max_threads_) / step * step;
+  const uint32_t each = ceil_div(quads, most);
+  return std::min(ceil_div(ceil_div(quads, each), step) * step, most);
+}
+
+void Compiler::dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
+                               const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part) {
+  const StateLayout& layout = model_.states->layout();
+  text.constant("kSlotStride", static_cast<uint32_t>(layout.layer_bytes() / element_bytes));
+  text.constant("kPartOffset", static_cast<uint32_t>(layout.part(state_part).offset / element_bytes));
+  text.text(instantiate("states", {{"TYPE", element}}));
+  dispatch(label, text.str(), Bindings::MainStates, bind_main(label, group), grid, x, 1, state_part);
+  compiled_.dispatches.back().layer = static_cast<int32_t>(layer);
+}
+
+void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const SlotPlace& x = slot(static_cast<size_t>(op.x));
+  vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
+  const PlacedRows& lerp = placed(group, op.lerp);
+  std::string mixes;
+  for (uint32_t z = 0; z < op.out.size(); ++z) {
+    const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
+    mixes += message("make_mix(row, quad, exists, h[i], previous[i], ", lerp.at + z * lerp.row_vec4s, "u, ", out.values,
+                     "u, ", out.codes, "u, ", out.heads, "u, ", out.has_values ? "true" : "false", ", ",
+                     out.has_codes ? "true" : "false", ");\n    ");
+  }
+  const uint32_t quads = ceil_div(x.width, 4), workgroup = row_workgroup(quads);
+  ShaderText text = begin_row(x.width, workgroup);
+  text.constant("kEpsilon", op.epsilon).constant("kSequences", shape_.sequences);
+  text.constant("kX", x.values).constant("kXStride", x.values_stride());
+  text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
+  text.file("layer_norm").file("quantize_quad").text(instantiate("shift_mix_many", {{"MIXES", mixes}}));
+  cost_ = shift_mix_cost(plan_, op);
+  dispatch_states(message("shift_mix ", op.out.size()), text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer,
+                  op.state_part);
+}
+
+// Constants of a kernel with a workgroup a row of `width` values.
+ShaderText Compiler::begin_row(uint32_t width, uint32_t workgroup) const {
+  const uint32_t quads = ceil_div(width, 4);
+  ShaderText text = begin(workgroup, 8);
+  text.constant("kWidth", width).constant("kQuads", quads).constant("kPerThread", ceil_div(quads, workgroup));
+  text.file("weights").file("activations");
+  return text;
+}
+
+void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const uint32_t n = plan_.head_size;
+  const auto at = [&](SlotId id) -> const SlotPlace& { return slot(static_cast<size_t>(id)); };
+  const SlotPlace& out = at(op.out);
+  const bool first_layer = op.v_hidden == kNone;
+  const bool quantize = out.has_codes && uses_[static_cast<size_t>(op.out)].codes_by_producer;
+  const auto constants = [&](ShaderText& text) {
+    text.constant("kHeadSize", n).constant("kStride", at(op.r).values_stride());
+    text.constant("kR", at(op.r).values).constant("kK", at(op.k).values).constant("kV", at(op.v).values);
+    size_t lora = compiled_.lora_slots;
+    for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG", "kY"}) text.constant(name, slot(lora++).values);
+  };
+  const auto weight = [&](ShaderText& text, const char* name, TensorId id) {
+    if (id != kNone) vector(id);
+    text.constant(name, id == kNone ? 0u : placed(group, id).at);
+  };
+
+  const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);
+  {
+    ShaderText text;
+    text.constant("kWorkgroup", workgroup).constant("kQuads", plan_.n_embd / 4);
+    text.constant("kPerThread", ceil_div(plan_.n_embd / 4, workgroup)).constant("kFirstLayer", first_layer);
+    constants(text);
+    text.constant("kVFirst", at(op.v_first).values);
+    weight(text, "kW0", op.w0), weight(text, "kA0", op.a0), weight(text, "kV0", first_layer ? kNone : op.v0);
+    weight(text, "kKK", op.k_k), weight(text, "kKA", op.k_a);
+    text.file("weights").file("activations").file("wkv7_prepare");
+    cost_.row_bytes = 13 * sizeof(float) * plan_.n_embd;
+    dispatch("wkv7 prepare", text.str(), Bindings::Main, bind_main("wkv7 prepare", &group), Grid::Rows, 1);
+  }
+  {
+    // The threads of a row of the state, whole quads of keys each; the values of a workgroup; the rows staged at once, five
+    // vectors of a head and the workgroup's values each.
+    constexpr uint32_t kLanes = 4;
+    const uint32_t values = n % tuning_.wkv_values == 0 ? tuning_.wkv_values : 16;
+    const uint32_t row_bytes = 5 * 4 * n + 2 * 4 * values;
+    const uint32_t tokens = std::clamp((device_.limits().maxComputeWorkgroupStorageSize - 2048) / row_bytes, 1u, tuning_.wkv_tokens);
+    ShaderText text = begin(values * kLanes, kLanes);
+    constants(text);
+    text.constant("kLanes", kLanes).constant("kValues", values).constant("kTokens", tokens);
+    text.file("activations").file("wkv7_chunk");
+    cost_ = wkv7_cost(plan_);
+    dispatch_states("wkv7 chunk", text, "f32", 4, nullptr, Grid::StatesSequences, plan_.n_head * (n / values), op.layer,
+                    op.state_part);
+  }
+  {
+    ShaderText text = begin_row(plan_.n_embd, workgroup);
+    constants(text);
+    weight(text, "kRK", op.r_k), weight(text, "kNormWeight", op.norm_weight), weight(text, "kNormBias", op.norm_bias);
+    text.constant("kEpsilon", op.norm_epsilon).constant("kOut", out.values).constant("kHasValues", out.has_values);
+    text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).constant("kHasCodes", quantize);
+    text.file("quantize_quad").file("wkv7_finish");
+    cost_.row_bytes = 6 * sizeof(float) * plan_.n_embd;
+    dispatch("wkv7 finish", text.str(), Bindings::Main, bind_main("wkv7 finish", &group), Grid::Rows, 1);
+  }
+  if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
+}
+
+}  // namespace rwkvnative::webgpu

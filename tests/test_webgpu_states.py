@@ -1,0 +1,152 @@
+"""The WebGPU backend's states: slots of shared blocks (csrc/webgpu/state_arena.h), and the kernels that work on those of many
+sequences and rows at once. Software GPUs, Dawn's validation on; against the float64 oracle and against itself.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import oracle
+import pytest
+import webgpu_devices
+from engines import assert_same, assert_states_close, open_engine, random_tokens, row_errors, tokens_of
+from synthetic import build_model
+
+from rwkvnative import _core
+
+F32_BOUND = 2e-3  # as in test_webgpu.py
+
+# Small enough for a software GPU; two heads, and LoRA ranks that are no multiple of anything.
+SMALL = dict(n_embd=64, head_size=32, n_layer=2, n_ff=96, n_vocab=61, ranks=(7, 5, 3, 11), seed=31)
+
+
+@pytest.fixture(params=webgpu_devices.SOFTWARE)
+def gpu(request, monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    return webgpu_devices.require(request.param)
+
+
+@pytest.fixture
+def lavapipe(monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    return webgpu_devices.require("llvmpipe")
+
+
+@functools.cache
+def small():
+    return build_model(**SMALL)
+
+
+@functools.cache
+def expected(n_tokens: int, seed: int):
+    """(tokens, logits, state) of the oracle."""
+    tokens = random_tokens(n_tokens, seed=seed, n_vocab=SMALL["n_vocab"])
+    return tokens, *oracle.Oracle.from_model(small()).forward(tokens)
+
+
+def test_chunk_lengths(gpu):
+    """From a fresh state and then from the state after it: lengths around those that the kernels stage and tile by."""
+    engine = open_engine(small(), gpu)
+    for n in (1, 2, 15, 16, 17, 63, 64, 65, 300):
+        tokens, logits, state = expected(n, n)
+        current = engine.new_state()
+        last = engine.forward(tokens, None, current, "last")
+        assert row_errors(last[None], logits[-1:]).max() <= F32_BOUND, n
+        assert_states_close(current.read(), state, F32_BOUND)
+    done, current = 0, engine.new_state()
+    for n in (65, 1, 17, 1, 1, 64, 2, 149):  # one token a call takes the other kernels, and the state's other place
+        last = engine.forward(tokens[done:done + n], current, current, "last")
+        done += n
+        assert row_errors(last[None], logits[done - 1:done]).max() <= F32_BOUND, done
+    assert_states_close(current.read(), state, F32_BOUND)
+
+
+@pytest.mark.parametrize("head_size, tuning", [(48, "wkv_tokens=3"), (64, "wkv_values=64,wkv_tokens=64")])
+def test_head_sizes_and_tuning(lavapipe, monkeypatch, head_size, tuning):
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", tuning)
+    if head_size == 48:
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", "subgroups")
+    model = build_model(**SMALL | dict(n_embd=2 * head_size, head_size=head_size, n_layer=2))
+    tokens = random_tokens(21, seed=5, n_vocab=SMALL["n_vocab"])
+    logits, state = oracle.Oracle.from_model(model).forward(tokens)
+    engine = open_engine(model, lavapipe)
+    current = engine.new_state()
+    last = engine.forward(tokens, None, current, "last")
+    assert row_errors(last[None], logits[-1:]).max() <= F32_BOUND
+    assert_states_close(current.read(), state, F32_BOUND)
+
+
+class Known:
+    """A state on the device beside the tokens that it has seen; the states after single tokens are the oracle's."""
+
+    def __init__(self, engine: _core.Engine, state: _core.State | None = None, seen: tuple[int, ...] = ()):
+        self.engine, self.seen = engine, seen
+        self.state = engine.new_state() if state is None else state
+
+    def feed(self, *tokens: int) -> None:
+        self.engine.forward(tokens_of(tokens), self.state, self.state, "none")
+        self.seen += tokens
+
+    def check(self) -> None:
+        got = self.state.read()
+        if not self.seen:
+            assert all((part == 0).all() for part in got.values())
+        else:
+            assert_states_close(got, after(self.seen), F32_BOUND)
+
+
+@functools.cache
+def after(seen: tuple[int, ...]) -> oracle.State:
+    return oracle.Oracle.from_model(small()).forward(np.array(seen, np.int32))[1]
+
+
+@pytest.mark.parametrize("max_binding", ["", "65536"], ids=["one block", "blocks of seven"])
+def test_states_come_and_go(lavapipe, monkeypatch, max_binding):
+    """More than twenty states alive: blocks that grow, fill up, empty and shrink keep every one of them."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", max_binding)
+    engine = open_engine(small(), lavapipe)
+    known = [Known(engine) for _ in range(3)]
+    known[1].feed(5)
+    known[2].feed(9, 9, 4)
+    while len(known) < 24:
+        source = known[len(known) % 3]
+        known.append(Known(engine, source.state.copy(), source.seen))
+    for i, k in enumerate(known):
+        if i % 2:
+            k.feed(i % 5)
+    for k in known:
+        k.check()
+    del known[::3]  # holes, which the next ones fill
+    del known[1]
+    known += [Known(engine) for _ in range(5)]
+    known[-1].check()  # zeros, whatever the place held before
+    known[-1].feed(7, 7)
+    known[-2].feed(7)
+    known[0].state.write(known[1].state.read())
+    known[0].seen = known[1].seen
+    for k in known:
+        k.check()
+    del k
+    known = known[-6:]  # few enough to shrink
+    for k in known:
+        k.check()
+    known = known[-1:]
+    known[0].feed(3, 1)
+    known[0].check()
+
+
+def test_a_state_is_forked_by_a_submit(lavapipe):
+    """state_in stays as it was, state_out becomes the state after it; then the same again: a replay."""
+    engine = open_engine(small(), lavapipe)
+    root = Known(engine)
+    root.feed(1, 2, 3)
+    before = root.state.read()
+    for _ in range(2):
+        for tokens in ((4,), (4, 5), (6, 7, 8)):
+            fork = engine.new_state()
+            engine.forward(tokens_of(tokens), root.state, fork, "none")
+            assert_states_close(fork.read(), after((1, 2, 3) + tokens), F32_BOUND)
+            engine.forward(tokens_of(tokens), None, fork, "none")  # a fresh start over an old state
+            assert_states_close(fork.read(), after(tokens), F32_BOUND)
+    assert_same(root.state.read(), before)
