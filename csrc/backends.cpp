@@ -5,6 +5,9 @@
 
 #include "core/error.h"
 #include "cpu/cpu.h"
+#ifdef RWKVNATIVE_METAL
+#include "metal/metal.h"
+#endif
 #ifdef RWKVNATIVE_WEBGPU
 #include "webgpu/webgpu.h"
 #endif
@@ -33,6 +36,10 @@ bool may_have_gpu() {
 
 // A GPU where there is one; never a software adapter, which is slower than the CPU it runs on.
 std::string best_device() {
+#ifdef RWKVNATIVE_METAL
+  for (const DeviceInfo& device : metal_devices())
+    if (device.kind != DeviceKind::Software) return device.id;
+#endif
 #ifdef RWKVNATIVE_WEBGPU
   if (!may_have_gpu()) return "cpu";
   for (const DeviceInfo& device : webgpu_devices())
@@ -45,6 +52,9 @@ std::string best_device() {
 
 std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> devices;
+#ifdef RWKVNATIVE_METAL
+  for (DeviceInfo& device : metal_devices()) devices.push_back(std::move(device));
+#endif
 #ifdef RWKVNATIVE_WEBGPU
   for (DeviceInfo& device : webgpu_devices()) devices.push_back(std::move(device));
 #endif
@@ -55,6 +65,9 @@ std::vector<DeviceInfo> list_devices() {
 std::unique_ptr<Backend> open_backend(const std::string& device, uint32_t n_threads) {
   if (device == "auto") return open_backend(best_device(), n_threads);
   if (device == "cpu" || device.starts_with("cpu:")) return open_cpu(device, n_threads);
+#ifdef RWKVNATIVE_METAL
+  if (device.starts_with("metal")) return open_metal(device);
+#endif
 #ifdef RWKVNATIVE_WEBGPU
   if (device.starts_with("webgpu")) return open_webgpu(device);
 #endif

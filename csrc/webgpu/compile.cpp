@@ -6,7 +6,7 @@
 
 #include "core/cost.h"
 #include "core/error.h"
-#include "webgpu/pack.h"
+#include "core/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "core/error.h"
-#include "webgpu/pack.h"
+#include "core/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {

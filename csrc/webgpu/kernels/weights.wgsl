@@ -1,4 +1,4 @@
-// The packed weights of one dispatch (layout: csrc/webgpu/pack.h). A quantized row is a record of planes: the codes of its
+// The packed weights of one dispatch (layout: csrc/core/pack.h). A quantized row is a record of planes: the codes of its
 // units (32 consecutive values) first, then scales; `row` is the index of its first vec4, `units` the number of its units.
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 

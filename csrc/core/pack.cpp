@@ -1,11 +1,11 @@
-#include "webgpu/pack.h"
+#include "core/pack.h"
 
 #include <cstring>
 
 #include "core/error.h"
 #include "core/quant_blocks.h"
 
-namespace rwkvnative::webgpu {
+namespace rwkvnative {
 namespace {
 
 // ---- bit planes of one unit; `code(i)` is the number of value i of 32
@@ -259,7 +259,7 @@ PackRow packer(DType type) {
     case DType::IQ4_XS:
       return pack_row<block_iq4_xs, pack_iq4_xs>;
   }
-  throw InputError(message("[webgpu] tensor type ", static_cast<uint32_t>(type), " has no packed layout"));
+  throw InputError(message("tensor type ", static_cast<uint32_t>(type), " has no packed layout"));
 }
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -295,4 +295,4 @@ void pack_rows(DType type, uint32_t ne0, const std::byte* in, size_t in_row_byte
   }
 }
 
-}  // namespace rwkvnative::webgpu
+}  // namespace rwkvnative

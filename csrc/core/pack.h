@@ -15,7 +15,7 @@
 
 #include "core/dtype.h"
 
-namespace rwkvnative::webgpu {
+namespace rwkvnative {
 
 // Bytes of a packed row of ne0 values, a multiple of 16.
 size_t packed_row_bytes(DType type, uint32_t ne0);
@@ -23,4 +23,4 @@ size_t packed_row_bytes(DType type, uint32_t ne0);
 // Packs rows of ne0 values (a multiple of the type's block) from the file's layout.
 void pack_rows(DType type, uint32_t ne0, const std::byte* in, size_t in_row_bytes, uint64_t rows, std::byte* out);
 
-}  // namespace rwkvnative::webgpu
+}  // namespace rwkvnative

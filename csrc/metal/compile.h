@@ -1,0 +1,99 @@
+// From a plan's ops to dispatches. One method per kind of op; the kernels they choose are in kernels/.
+#pragma once
+
+#include <cstring>
+#include <span>
+#include <string>
+#include <type_traits>
+
+#include "metal/kernels/arguments.h"
+#include "metal/program.h"
+
+namespace rwkvnative::metal {
+
+class Compiler {
+ public:
+  Compiler(const LoadedParts& model, const Shape& shape);
+  Compiled run();
+
+ private:
+  // One matrix of a linear stage; slots by their number in Compiled::slots.
+  struct Matrix {
+    TensorId weight;
+    size_t in, out;
+    Activation activation = Activation::None;
+    bool accumulate = false;
+  };
+
+  // compile.mm
+  void allocate();
+  size_t add_slot(uint32_t width, uint32_t rows);
+  void add(const EmbedOp& op);
+  void add(const ShiftMixOp& op);
+  void add(const HeadOp& op);
+  void add(const Wkv7Op& op);
+  void add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted);
+  void add_wkv7(const Wkv7Op& op);
+  std::vector<Matrix> second_loras(const Wkv7Op& op) const;
+  // compile_linear.mm
+  void add(const LinearOp& op);
+  void add_linear(const std::string& label, std::span<const Matrix> matrices, bool of_head);
+  // The ops op_index ... of a layer's time mix as fewer stages; false if they are not that, or do not lend themselves
+  // to it.
+  bool add_fused(size_t op_index);
+  void add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts);
+  MatrixPart part(const Matrix& matrix, bool of_head) const;
+  // compile_choice.mm
+  void add_choice();
+  void add_argmax();
+  void add_candidates();
+
+  bool one_token() const { return shape_.rows == 1; }
+  bool all_rows() const { return shape_.readout == Readout::AllLogits; }
+  uint32_t head_rows() const { return all_rows() ? shape_.rows : shape_.sequences; }
+  bool wants_logits() const { return shape_.readout != Readout::None && shape_.readout != Readout::Hidden; }
+  // Whether the head writes to a submit's results rather than to a slot.
+  bool logits_are_results() const {
+    return shape_.readout == Readout::LastLogits || all_rows() || compiled_.candidates_on_host;
+  }
+  const SlotPlace& slot(size_t id) const { return compiled_.slots.at(id); }
+  const SlotPlace& slot(SlotId id) const { return compiled_.slots.at(static_cast<size_t>(id)); }
+  uint32_t offset(const SlotPlace& place) const { return static_cast<uint32_t>(place.offset); }
+  // A vector of the plan's width: F32, or throws.
+  Binding vector(uint32_t index, TensorId id, uint32_t rows = 1) const;
+  Constants norm_constants(uint32_t width, float epsilon) const;
+
+  // The next dispatch waits for all before it; later ones run beside it until the next call.
+  void begin_stage() { stage_begins_ = true; }
+  // A dispatch with its arguments; `bindings` lacks those. `threads`: of a threadgroup.
+  template <class Arguments>
+  Dispatch& dispatch(const std::string& label, const std::string& file, const std::string& function,
+                     const Constants& constants, uint32_t threads, const Arguments& arguments,
+                     std::vector<Binding> bindings) {
+    static_assert(std::is_trivially_copyable_v<Arguments>);
+    bindings.push_back({BUFFER_ARGUMENTS, Source::Fixed, nil, add_arguments(&arguments, sizeof arguments)});
+    return add_dispatch(label, file, function, constants, threads, std::move(bindings));
+  }
+  uint64_t add_arguments(const void* bytes, size_t size);
+  Dispatch& add_dispatch(const std::string& label, const std::string& file, const std::string& function,
+                         const Constants& constants, uint32_t threads, std::vector<Binding> bindings);
+  Binding act(uint32_t index) const { return {index, Source::Fixed, compiled_.activations.get(), 0}; }
+  static Binding of_submit(uint32_t index, Source source) { return {index, source, nil, 0}; }
+
+  const LoadedParts& model_;
+  const Device& device_;
+  const Tuning& tuning_;
+  const Plan& plan_;
+  const Shape& shape_;
+  bool stage_begins_ = false;
+  size_t logits_slot_ = 0, hidden_slot_ = 0;
+  size_t lora_slots_ = 0;  // four in a row: w, a, v, g of Wkv7
+  std::vector<std::byte> arguments_;
+  Compiled compiled_;
+};
+
+inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+// The file of kernels/ for matrices of the type.
+std::string kernel_file(DType type);
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,197 @@
+// Linear ops and the head: which threads take which rows of which matrix.
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <tuple>
+
+#include "core/error.h"
+#include "metal/compile.h"
+
+namespace rwkvnative::metal {
+namespace {
+
+// The threads of a row: as many as possible, if they have nearly as little idle time in the last step as fewer would
+// have; and as many as it takes to keep the device busy with few rows.
+uint32_t choose_lanes(uint32_t items, uint32_t rows, uint32_t threads) {
+  const auto efficiency = [&](uint32_t lanes) {
+    return static_cast<float>(items) / static_cast<float>(ceil_div(items, lanes) * lanes);
+  };
+  uint32_t best = 1;
+  for (uint32_t lanes = 2; lanes <= 32; lanes *= 2) {
+    if (efficiency(lanes) >= 0.95f * efficiency(best)) best = lanes;
+  }
+  while (best < 32 && best < items && uint64_t{rows} * best < threads) best *= 2;
+  return best;
+}
+
+uint32_t activation_number(Activation activation, bool accumulate) {
+  if (!accumulate) return static_cast<uint32_t>(activation);
+  if (activation != Activation::None) throw InputError("[metal] linear: an accumulating part with an activation");
+  return 4;  // kAccumulate of kernels/common.h
+}
+
+bool is_float(const Tensor& tensor) { return traits(tensor.type).block_values == 1; }
+
+}  // namespace
+
+void Compiler::add(const LinearOp& op) {
+  std::vector<Matrix> matrices;
+  std::string label = "linear";
+  for (const LinearPart& part : op.parts) {
+    matrices.push_back(
+        {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
+    label += message(" ", plan_.slot(part.out).name);
+  }
+  begin_stage();
+  add_linear(label, matrices, false);
+}
+
+MatrixPart Compiler::part(const Matrix& matrix, bool of_head) const {
+  const Tensor& weight = plan_.tensor(matrix.weight);
+  const SlotPlace& in = slot(matrix.in);
+  const SlotPlace& out = slot(matrix.out);
+  if (in.width != weight.ne0)
+    throw InputError(message("[metal] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+  const bool to_results = of_head && logits_are_results();
+  if (!to_results && out.width != weight.ne1)
+    throw InputError(message("[metal] ", weight.name, ": expected ne1 ", out.width, ", got ", weight.ne1));
+  return {.weights = (*model_.weights)[matrix.weight].offset,
+          .rows = weight.ne1,
+          .first_group = 0,
+          .in = offset(in),
+          .in_stride = in.stride,
+          .out = to_results ? 0 : offset(out),
+          .out_stride = to_results ? weight.ne1 : out.stride,
+          .activation = activation_number(matrix.activation, matrix.accumulate),
+          .lerp = 0};
+}
+
+void Compiler::add_linear(const std::string& label, std::span<const Matrix> matrices, bool of_head) {
+  // A dispatch takes the matrices that differ in rows only. Others run beside it.
+  std::map<std::tuple<DType, uint32_t, id<MTLBuffer>>, std::vector<Matrix>> kinds;
+  uint32_t rows_of_all = 0;
+  for (const Matrix& matrix : matrices) {
+    const Tensor& weight = plan_.tensor(matrix.weight);
+    rows_of_all += weight.ne1;
+    kinds[{weight.type, weight.ne0, (*model_.weights)[matrix.weight].buffer}].push_back(matrix);
+  }
+  const uint32_t tile = (of_head ? head_rows() : shape_.rows) == 1 ? 1 : 4;
+  for (const auto& [kind, of_kind] : kinds) {
+    const auto& [type, ne0, buffer] = kind;
+    for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
+      const size_t n = std::min<size_t>(of_kind.size() - first, MAX_PARTS);
+      const Tensor& any = plan_.tensor(of_kind[first].weight);
+      const uint32_t items = row_items(any);
+      const uint32_t lanes = tuning_.lanes != 0 ? tuning_.lanes : choose_lanes(items, rows_of_all, tuning_.threads);
+      uint32_t rows = tuning_.rows;
+      if (rows == 0) rows = uint64_t{rows_of_all} * lanes >= 4 * uint64_t{tuning_.threads} ? 2 : 1;
+      if (tile != 1) rows = 1;
+      const uint32_t rows_per_group = tuning_.simdgroups * (32 / lanes) * rows;
+      LinearArguments arguments{.n_parts = static_cast<u32>(n),
+                                .of_head = of_head,
+                                .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
+                                .parts = {}};
+      uint32_t groups = 0;
+      for (size_t i = 0; i < n; ++i) {
+        arguments.parts[i] = part(of_kind[first + i], of_head);
+        arguments.parts[i].first_group = groups;
+        groups += ceil_div(arguments.parts[i].rows, rows_per_group);
+      }
+      const Constants constants = Constants()
+                                      .set(CONSTANT_ITEMS, items)
+                                      .set(CONSTANT_LANES, lanes)
+                                      .set(CONSTANT_SIMDGROUPS, tuning_.simdgroups);
+      const bool to_results = of_head && logits_are_results();
+      Dispatch& d = dispatch(label, kernel_file(type), message("matvec_", rows, "x", tile), constants,
+                             32 * tuning_.simdgroups, arguments,
+                             {of_submit(BUFFER_SUBMIT, Source::Submit),
+                              act(BUFFER_IN),
+                              to_results ? of_submit(BUFFER_OUT, Source::Results) : act(BUFFER_OUT),
+                              {BUFFER_WEIGHTS, Source::Fixed, buffer, 0}});
+      d.grid = of_head ? Grid::HeadTiles : Grid::RowTiles;
+      d.x = groups;
+      d.tile = tile;
+    }
+  }
+}
+
+// ---- one token: the first LoRA matrices beside the mixing, the second ones beside r, k and v
+
+bool Compiler::add_fused(size_t op_index) {
+  if (!one_token() || !device_.options().fuse || op_index + 2 >= plan_.ops.size()) return false;
+  const auto* mix = std::get_if<ShiftMixOp>(&plan_.ops[op_index]);
+  const auto* linear = std::get_if<LinearOp>(&plan_.ops[op_index + 1]);
+  const auto* wkv7 = std::get_if<Wkv7Op>(&plan_.ops[op_index + 2]);
+  if (mix == nullptr || linear == nullptr || wkv7 == nullptr) return false;
+  constexpr uint32_t kOtherMemory = 1024;  // of the reductions
+  const uint32_t width = slot(mix->x).width;
+  if (width % 8 != 0 || width * sizeof(float) + kOtherMemory > device_.max_threadgroup_memory()) return false;
+  std::vector<LinearPart> first_loras;
+  std::vector<Matrix> later;
+  bool wanted[MAX_MIXES] = {};
+  for (const LinearPart& part : linear->parts) {
+    const auto input = std::find(mix->out.begin(), mix->out.end(), part.in);
+    if (input == mix->out.end() || mix->out.size() > MAX_MIXES || part.accumulate) return false;
+    const bool is_first_lora = part.out == wkv7->w_hidden || part.out == wkv7->a_hidden || part.out == wkv7->v_hidden ||
+                               part.out == wkv7->g_hidden;
+    if (is_first_lora) {
+      if (!is_float(plan_.tensor(part.weight)) || plan_.tensor(part.weight).ne0 != width) return false;
+      first_loras.push_back(part);
+    } else {
+      wanted[input - mix->out.begin()] = true;
+      later.push_back(
+          {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, false});
+    }
+  }
+  begin_stage();
+  add_shift_mix(*mix, std::span(wanted, mix->out.size()));
+  add_mix_lora(*mix, first_loras);
+  for (const Matrix& matrix : second_loras(*wkv7)) later.push_back(matrix);
+  begin_stage();
+  add_linear("linear r k v lora", later, false);
+  add_wkv7(*wkv7);
+  return true;
+}
+
+void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts) {
+  const SlotPlace& x = slot(mix.x);
+  std::map<std::tuple<DType, id<MTLBuffer>>, std::vector<LinearPart>> kinds;
+  for (const LinearPart& part : parts)
+    kinds[{plan_.tensor(part.weight).type, (*model_.weights)[part.weight].buffer}].push_back(part);
+  for (const auto& [kind, of_kind] : kinds) {
+    const auto& [type, buffer] = kind;
+    for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
+      const size_t n = std::min<size_t>(of_kind.size() - first, MAX_PARTS);
+      MixLoraArguments arguments{.x = offset(x),
+                                 .n_parts = static_cast<u32>(n),
+                                 .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
+                                 .state = model_.states->layout().place(mix.layer, mix.state_part),
+                                 .parts = {}};
+      uint32_t groups = 0;
+      for (size_t i = 0; i < n; ++i) {
+        const LinearPart& lora = of_kind[first + i];
+        arguments.parts[i] =
+            part({lora.weight, static_cast<size_t>(lora.in), static_cast<size_t>(lora.out), lora.activation}, false);
+        arguments.parts[i].first_group = groups;
+        const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), lora.in) - mix.out.begin());
+        arguments.parts[i].lerp = z * x.width;
+        groups += ceil_div(arguments.parts[i].rows, tuning_.lora_simdgroups);
+      }
+      const Constants constants = norm_constants(x.width, mix.epsilon).set(CONSTANT_ITEMS, x.width / 8);
+      Dispatch& d =
+          dispatch("mix_lora", kernel_file(type), "mix_lora", constants, 32 * tuning_.lora_simdgroups, arguments,
+                   {of_submit(BUFFER_SEQUENCES, Source::Sequences),
+                    act(BUFFER_IN),
+                    act(BUFFER_OUT),
+                    {BUFFER_WEIGHTS, Source::Fixed, buffer, 0},
+                    of_submit(BUFFER_STATE_IN, Source::StateIn),
+                    vector(BUFFER_VECTOR_0, mix.norm_weight),
+                    vector(BUFFER_VECTOR_1, mix.norm_bias),
+                    vector(BUFFER_VECTOR_2, mix.lerp, static_cast<uint32_t>(mix.out.size()))});
+      d.x = groups;
+      d.threadgroup_bytes = x.width * sizeof(float);
+    }
+  }
+}
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,68 @@
+// The opened GPU: memory, the one command queue, waiting, and what went wrong on it.
+#pragma once
+
+#import <Metal/Metal.h>
+
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "metal/objc.h"
+#include "metal/options.h"
+
+namespace rwkvnative::metal {
+
+// Memory that the CPU and the GPU share. Zeroed when made.
+struct Buffer {
+  Owned<id<MTLBuffer>> handle;
+  uint64_t size = 0;
+
+  id<MTLBuffer> get() const { return handle.get(); }
+  std::byte* contents() const { return static_cast<std::byte*>([handle.get() contents]); }
+  explicit operator bool() const { return bool(handle); }
+};
+
+using CommandBuffer = Owned<id<MTLCommandBuffer>>;
+
+// Thread-safe.
+class Device {
+ public:
+  Device(const std::string& device, const Options& options);
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const DeviceInfo& info() const { return info_; }
+  const Options& options() const { return options_; }
+  id<MTLDevice> get() const { return device_.get(); }
+  uint64_t max_buffer() const { return max_buffer_; }
+  uint32_t max_threadgroup_memory() const { return max_threadgroup_memory_; }
+
+  // Throws DeviceError if the device has no such room.
+  Buffer create_buffer(const std::string& label, uint64_t bytes) const;
+  // `bytes` of whole pages as a buffer, without a copy; an empty one if the device refuses.
+  Buffer wrap(const std::string& label, const std::byte* pages, uint64_t bytes) const;
+
+  CommandBuffer create_command_buffer(const char* label) const;
+  void commit(const CommandBuffer& commands) const;
+  // Blocks, asleep, until the commands are done. Throws DeviceError with what went wrong on the device.
+  void wait(const CommandBuffer& commands) const;
+  // Waits for everything committed so far.
+  void wait_idle() const;
+
+ private:
+  DeviceInfo info_;
+  Options options_;
+  Owned<id<MTLDevice>> device_;
+  Owned<id<MTLCommandQueue>> queue_;
+  uint64_t max_buffer_ = 0;
+  uint32_t max_threadgroup_memory_ = 0;
+  mutable std::mutex mutex_;
+  mutable std::vector<CommandBuffer> committed_;  // those that may be unfinished
+};
+
+// The bytes of a page of an Apple GPU's memory.
+inline constexpr uint64_t kPage = 16384;
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,166 @@
+#include "metal/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "metal/metal.h"
+
+namespace rwkvnative::metal {
+namespace {
+
+// What every kernel counts on: simdgroups of 32 with sums and 8x8 matrices, unified memory. The M1 and every later Mac
+// chip.
+bool is_usable(id<MTLDevice> device, std::string& why) {
+  if (device == nil) {
+    why = "this machine has no Metal device";
+  } else if (![device supportsFamily:MTLGPUFamilyApple7] || ![device hasUnifiedMemory]) {
+    why = text([device name]) + " is not an Apple GPU (M1 or later); use a webgpu device";
+  } else {
+    return true;
+  }
+  return false;
+}
+
+DeviceInfo describe(id<MTLDevice> device) {
+  DeviceInfo info;
+  info.id = "metal:0";
+  info.name = text([device name]);
+  info.backend = "metal";
+  info.kind = info.name.starts_with("software") ? DeviceKind::Software : DeviceKind::IntegratedGpu;  // tests/metal
+  info.memory_bytes = [device recommendedMaxWorkingSetSize];
+  struct Family {
+    MTLGPUFamily family;
+    const char* name;
+  };
+  for (const Family& f : {Family{MTLGPUFamilyApple7, "apple7"}, Family{MTLGPUFamilyApple8, "apple8"},
+                          Family{MTLGPUFamilyApple9, "apple9"}, Family{MTLGPUFamilyMetal3, "metal3"}}) {
+    if ([device supportsFamily:f.family]) info.features.push_back(f.name);
+  }
+  return info;
+}
+
+const char* reason(NSInteger code) {
+  switch (code) {
+    case MTLCommandBufferErrorTimeout:
+      return "the GPU took too long and was stopped";
+    case MTLCommandBufferErrorPageFault:
+      return "a kernel read or wrote outside of its memory";
+    case MTLCommandBufferErrorOutOfMemory:
+      return "the GPU is out of memory";
+    case MTLCommandBufferErrorAccessRevoked:
+      return "the system took the GPU away";
+    case MTLCommandBufferErrorNotPermitted:
+      return "the system does not permit GPU work now";
+    default:
+      return "the GPU failed";
+  }
+}
+
+}  // namespace
+
+Device::Device(const std::string& device, const Options& options)
+    : options_(options), device_(MTLCreateSystemDefaultDevice()) {
+  @autoreleasepool {
+    std::string why;
+    if (!is_usable(device_.get(), why)) throw DeviceError(message("[metal] ", device, ": ", why));
+    info_ = describe(device_.get());
+    if (device != "metal" && device != info_.id)
+      throw DeviceError(message("[metal] device: expected \"metal\" or \"", info_.id, "\", got \"", device, "\""));
+    max_buffer_ = [device_.get() maxBufferLength];
+    max_threadgroup_memory_ = static_cast<uint32_t>([device_.get() maxThreadgroupMemoryLength]);
+    queue_ = Owned<id<MTLCommandQueue>>([device_.get() newCommandQueue]);
+    if (!queue_) throw DeviceError(message("[metal] ", info_.name, ": it gives no command queue"));
+  }
+}
+
+Buffer Device::create_buffer(const std::string& label, uint64_t bytes) const {
+  const uint64_t size = (std::max<uint64_t>(bytes, 16) + 15) / 16 * 16;
+  if (size > max_buffer_) {
+    throw DeviceError(message("[metal] ", info_.name, ": ", label, " needs a buffer of ", size,
+                              " bytes, the device allows ", max_buffer_));
+  }
+  @autoreleasepool {
+    Buffer buffer{Owned<id<MTLBuffer>>([device_.get() newBufferWithLength:size options:MTLResourceStorageModeShared]),
+                  size};
+    if (!buffer) {
+      throw DeviceError(message("[metal] ", info_.name, ": ", label, ": no memory for ", size, " bytes (",
+                                info_.memory_bytes, " recommended in all)"));
+    }
+    [buffer.get() setLabel:ns_string(label)];
+    std::memset(buffer.contents(), 0, size);
+    return buffer;
+  }
+}
+
+Buffer Device::wrap(const std::string& label, const std::byte* pages, uint64_t bytes) const {
+  @autoreleasepool {
+    Buffer buffer{Owned<id<MTLBuffer>>([device_.get() newBufferWithBytesNoCopy:const_cast<std::byte*>(pages)
+                                                                        length:bytes
+                                                                       options:MTLResourceStorageModeShared
+                                                                   deallocator:nil]),
+                  bytes};
+    if (buffer) [buffer.get() setLabel:ns_string(label)];
+    return buffer;
+  }
+}
+
+CommandBuffer Device::create_command_buffer(const char* label) const {
+  @autoreleasepool {
+    // Buffers outlive the work on them anyway: programs and models wait for it.
+    auto commands = CommandBuffer::retained([queue_.get() commandBufferWithUnretainedReferences]);
+    if (!commands) throw DeviceError(message("[metal] ", info_.name, ": it gives no command buffer for ", label));
+    [commands.get() setLabel:[NSString stringWithUTF8String:label]];
+    return commands;
+  }
+}
+
+void Device::commit(const CommandBuffer& commands) const {
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(committed_, [](const CommandBuffer& c) { return [c.get() status] >= MTLCommandBufferStatusCompleted; });
+  committed_.push_back(CommandBuffer::retained(commands.get()));
+  [commands.get() commit];
+}
+
+void Device::wait(const CommandBuffer& commands) const {
+  @autoreleasepool {
+    [commands.get() waitUntilCompleted];
+    if ([commands.get() status] != MTLCommandBufferStatusError) return;
+    NSError* error = [commands.get() error];
+    throw DeviceError(message("[metal] ", info_.name, ": ", text([commands.get() label]), ": ",
+                              reason(error == nil ? 0 : [error code]), ": ", text(error)));
+  }
+}
+
+void Device::wait_idle() const {
+  std::vector<CommandBuffer> open;
+  {
+    const std::scoped_lock lock(mutex_);
+    open.swap(committed_);
+  }
+  for (const CommandBuffer& commands : open) wait(commands);
+}
+
+}  // namespace rwkvnative::metal
+
+namespace rwkvnative {
+
+std::string metal_unavailable() {
+  @autoreleasepool {
+    const metal::Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
+    std::string why;
+    metal::is_usable(device.get(), why);
+    return why;
+  }
+}
+
+std::vector<DeviceInfo> metal_devices() {
+  @autoreleasepool {
+    const metal::Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
+    std::string why;
+    if (!metal::is_usable(device.get(), why)) return {};
+    return {metal::describe(device.get())};
+  }
+}
+
+}  // namespace rwkvnative

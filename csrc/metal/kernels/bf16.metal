@@ -1,0 +1,4 @@
+// Kernels for BF16 matrices.
+#include "float_kernels.h"
+
+INSTANTIATE(BF16)

@@ -1,0 +1,4 @@
+// Kernels for F16 matrices.
+#include "float_kernels.h"
+
+INSTANTIATE(F16)

@@ -1,0 +1,4 @@
+// Kernels for F32 matrices.
+#include "float_kernels.h"
+
+INSTANTIATE(F32)

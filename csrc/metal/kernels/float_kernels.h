@@ -1,0 +1,15 @@
+// The kernels of a float type: one file for each type includes this and ends with INSTANTIATE(Type).
+#pragma once
+
+#include "embed.h"
+#include "floats.h"
+#include "matvec.h"
+#include "mix_lora.h"
+
+// Names: matvec_ROWSxTILE.
+#define INSTANTIATE(Type) \
+  template [[host_name("matvec_1x1")]] kernel decltype(matvec<FloatMatrix<Type>, 1, 1>) matvec<FloatMatrix<Type>, 1, 1>; \
+  template [[host_name("matvec_2x1")]] kernel decltype(matvec<FloatMatrix<Type>, 2, 1>) matvec<FloatMatrix<Type>, 2, 1>; \
+  template [[host_name("matvec_1x4")]] kernel decltype(matvec<FloatMatrix<Type>, 1, 4>) matvec<FloatMatrix<Type>, 1, 4>; \
+  template [[host_name("embed")]] kernel decltype(embed<FloatMatrix<Type>>) embed<FloatMatrix<Type>>; \
+  template [[host_name("mix_lora")]] kernel decltype(mix_lora<Type>) mix_lora<Type>;

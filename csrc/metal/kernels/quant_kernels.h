@@ -1,0 +1,13 @@
+// The kernels of a quantized type: one file for each type includes this and ends with INSTANTIATE(Type).
+#pragma once
+
+#include "embed.h"
+#include "matvec.h"
+#include "quant.h"
+
+// Names: matvec_ROWSxTILE.
+#define INSTANTIATE(Type) \
+  template [[host_name("matvec_1x1")]] kernel decltype(matvec<QuantMatrix<Type>, 1, 1>) matvec<QuantMatrix<Type>, 1, 1>; \
+  template [[host_name("matvec_2x1")]] kernel decltype(matvec<QuantMatrix<Type>, 2, 1>) matvec<QuantMatrix<Type>, 2, 1>; \
+  template [[host_name("matvec_1x4")]] kernel decltype(matvec<QuantMatrix<Type>, 1, 4>) matvec<QuantMatrix<Type>, 1, 4>; \
+  template [[host_name("embed")]] kernel decltype(embed<QuantMatrix<Type>>) embed<QuantMatrix<Type>>;

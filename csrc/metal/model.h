@@ -1,0 +1,48 @@
+// The backend's own classes behind core/backend.h.
+#pragma once
+
+#include <memory>
+
+#include "core/backend.h"
+#include "metal/device.h"
+#include "metal/pipelines.h"
+#include "metal/state.h"
+#include "metal/weights.h"
+
+namespace rwkvnative::metal {
+
+// What programs and states of one model share; it lives until the last of them is gone.
+struct LoadedParts {
+  std::shared_ptr<const Device> device;
+  std::shared_ptr<Pipelines> pipelines;
+  const Plan* plan = nullptr;
+  std::shared_ptr<StatePool> states;
+  std::unique_ptr<const Weights> weights;
+};
+
+class DeviceModel final : public LoadedModel {
+ public:
+  DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
+              const LoadOptions& options);
+
+  std::unique_ptr<State> create_state() override;
+  std::unique_ptr<Program> compile(const Shape& shape) override;
+  uint32_t prefill_rows() const override;
+  uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
+
+ private:
+  std::shared_ptr<LoadedParts> parts_;
+};
+
+class DeviceBackend final : public Backend {
+ public:
+  explicit DeviceBackend(const std::string& device);
+  const DeviceInfo& info() const override { return device_->info(); }
+  std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override;
+
+ private:
+  std::shared_ptr<Device> device_;
+  std::shared_ptr<Pipelines> pipelines_;
+};
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,44 @@
+#include "metal/model.h"
+
+#include "metal/metal.h"
+#include "metal/program.h"
+
+namespace rwkvnative::metal {
+
+// Activations are float32 whatever is asked for: Apple GPUs have no int8 dot product that would make codes faster, so
+// Numerics::Int8 would only be less exact.
+DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
+                         const LoadOptions& options)
+    : parts_(std::make_shared<LoadedParts>()) {
+  parts_->device = std::move(device);
+  parts_->pipelines = std::move(pipelines);
+  parts_->plan = &plan;
+  parts_->states = std::make_shared<StatePool>(parts_->device, plan);
+  parts_->weights = std::make_unique<Weights>(*parts_->device, plan, options.progress);
+}
+
+std::unique_ptr<State> DeviceModel::create_state() { return std::make_unique<DeviceState>(parts_->states); }
+
+std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
+  return std::make_unique<DeviceProgram>(parts_, shape);
+}
+
+uint32_t DeviceModel::prefill_rows() const { return parts_->device->options().tuning.prefill_rows; }
+
+DeviceBackend::DeviceBackend(const std::string& device)
+    : device_(std::make_shared<Device>(device, Options::from_environment())),
+      pipelines_(std::make_shared<Pipelines>(*device_)) {}
+
+std::unique_ptr<LoadedModel> DeviceBackend::load(const Plan& plan, const LoadOptions& options) {
+  return std::make_unique<DeviceModel>(device_, pipelines_, plan, options);
+}
+
+}  // namespace rwkvnative::metal
+
+namespace rwkvnative {
+
+std::unique_ptr<Backend> open_metal(const std::string& device) {
+  return std::make_unique<metal::DeviceBackend>(device);
+}
+
+}  // namespace rwkvnative

@@ -1,0 +1,39 @@
+// What the environment may change about the device, read once when it is opened. For tests and for measuring.
+//
+//   RWKVNATIVE_METAL_DISABLE  a comma-separated list of nocopy (wrap the model file), fuse (mix_lora.h), matmul
+//   RWKVNATIVE_METAL_TUNING   a comma-separated list of name=number, names as in Tuning
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace rwkvnative::metal {
+
+// Numbers that change speed and never results (beyond the order of sums).
+struct Tuning {
+  uint32_t simdgroups = 4;   // of a mat-vec threadgroup
+  uint32_t lanes = 0;        // threads that share a row of a mat-vec; 0: chosen from its length and the number of rows
+  uint32_t rows = 0;         // rows that a thread works on at once: 1 or 2; 0: chosen
+  uint32_t threads = 32768;  // that a dispatch should have at least: below it, a row gets more of them
+  uint32_t norm_simdgroups = 8;  // of a threadgroup that norms a row
+  uint32_t chunk = 32;           // quads of a row that a threadgroup of shift_mix writes
+  uint32_t lora_simdgroups = 8;  // of a threadgroup of mix_lora
+  uint32_t matmul_rows = 9;      // from so many rows of activations on, mat-mat instead of mat-vec
+  uint32_t prefill_rows = 128;
+  uint32_t in_flight = 4;  // tickets
+};
+
+// From "name=number,..."; throws InputError.
+Tuning parse_tuning(const std::string& text);
+
+struct Options {
+  bool nocopy = true;
+  bool fuse = true;
+  bool matmul = true;
+  Tuning tuning;
+
+  // Throws InputError naming the variable and what it holds.
+  static Options from_environment();
+};
+
+}  // namespace rwkvnative::metal

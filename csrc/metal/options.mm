@@ -1,0 +1,87 @@
+#include "metal/options.h"
+
+#include <bit>
+#include <charconv>
+#include <cstdlib>
+#include <map>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace rwkvnative::metal {
+namespace {
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+template <class Visit>
+void for_each_item(const std::string& list, Visit visit) {
+  for (size_t begin = 0; begin < list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end != begin) visit(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+}
+
+}  // namespace
+
+Tuning parse_tuning(const std::string& text) {
+  Tuning t;
+  struct Constant {
+    uint32_t* value;
+    uint32_t least, most;
+    bool power_of_two;
+  };
+  const std::map<std::string_view, Constant> constants = {
+      {"simdgroups", {&t.simdgroups, 1, 32, false}},
+      {"lanes", {&t.lanes, 0, 32, true}},
+      {"rows", {&t.rows, 0, 2, false}},
+      {"threads", {&t.threads, 0, UINT32_MAX, false}},
+      {"norm_simdgroups", {&t.norm_simdgroups, 1, 32, false}},
+      {"chunk", {&t.chunk, 8, 128, true}},
+      {"lora_simdgroups", {&t.lora_simdgroups, 1, 32, false}},
+      {"matmul_rows", {&t.matmul_rows, 1, UINT32_MAX, false}},
+      {"prefill_rows", {&t.prefill_rows, 1, 4096, false}},
+      {"in_flight", {&t.in_flight, 1, 64, false}},
+  };
+  for_each_item(text, [&](const std::string& item) {
+    const size_t equals = item.find('=');
+    const auto found = constants.find(std::string_view(item).substr(0, equals));
+    if (equals == std::string::npos || found == constants.end()) {
+      throw InputError(
+          message("[metal] RWKVNATIVE_METAL_TUNING: expected name=number with a name of Tuning, got \"", item, "\""));
+    }
+    const Constant& constant = found->second;
+    const char* begin = item.data() + equals + 1;
+    const char* end = item.data() + item.size();
+    uint32_t value = 0;
+    const auto [read_to, error] = std::from_chars(begin, end, value);
+    if (error != std::errc{} || read_to != end || value < constant.least || value > constant.most ||
+        (constant.power_of_two && value != 0 && !std::has_single_bit(value))) {
+      throw InputError(message("[metal] RWKVNATIVE_METAL_TUNING: ", found->first, ": expected ", constant.least, " to ",
+                               constant.most, constant.power_of_two ? ", a power of two" : "", ", got \"", begin,
+                               "\""));
+    }
+    *constant.value = value;
+  });
+  return t;
+}
+
+Options Options::from_environment() {
+  Options options;
+  const std::map<std::string_view, bool*> switches = {
+      {"nocopy", &options.nocopy}, {"fuse", &options.fuse}, {"matmul", &options.matmul}};
+  for_each_item(variable("RWKVNATIVE_METAL_DISABLE"), [&](const std::string& item) {
+    const auto found = switches.find(item);
+    if (found == switches.end())
+      throw InputError(
+          message("[metal] RWKVNATIVE_METAL_DISABLE: expected nocopy, fuse or matmul, got \"", item, "\""));
+    *found->second = false;
+  });
+  options.tuning = parse_tuning(variable("RWKVNATIVE_METAL_TUNING"));
+  return options;
+}
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,91 @@
+#include "metal/pipelines.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace rwkvnative::metal {
+namespace {
+
+// The compiler's message names lines as "program_source:LINE:COLUMN: error: ..."; with the text of the first one.
+std::string with_source_line(const std::string& error, std::string_view source) {
+  constexpr std::string_view kPrefix = "program_source:";
+  const size_t at = error.find(kPrefix);
+  if (at == std::string::npos) return error;
+  unsigned long line = std::strtoul(error.c_str() + at + kPrefix.size(), nullptr, 10);
+  size_t begin = 0;
+  for (; line > 1 && begin != std::string_view::npos; --line) {
+    begin = source.find('\n', begin);
+    if (begin != std::string_view::npos) ++begin;
+  }
+  if (begin == std::string_view::npos) return error;
+  return message(error, " [", source.substr(begin, source.find('\n', begin) - begin), "]");
+}
+
+}  // namespace
+
+id<MTLLibrary> Pipelines::library(const std::string& file) {
+  Owned<id<MTLLibrary>>& library = libraries_[file];
+  if (library) return library.get();
+  const auto source = kernel_sources().find(file);
+  if (source == kernel_sources().end()) throw DeviceError(message("[metal] there is no kernel file ", file, ".metal"));
+  const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
+  [options.get() setLanguageVersion:MTLLanguageVersion3_0];
+  // Sums are written with fma where they are hot; elsewhere NaN and infinity must stay what they are.
+  [options.get() setFastMathEnabled:NO];
+  NSError* error = nil;
+  library = Owned<id<MTLLibrary>>([device_.get() newLibraryWithSource:ns_string(std::string(source->second))
+                                                              options:options.get()
+                                                                error:&error]);
+  if (!library) {
+    throw DeviceError(message("[metal] ", device_.info().name, ": ", file,
+                              ".metal: ", with_source_line(text(error), source->second)));
+  }
+  [library.get() setLabel:ns_string(file)];
+  return library.get();
+}
+
+const Kernel& Pipelines::get(const std::string& file, const std::string& function, const Constants& constants,
+                             uint32_t threads) {
+  const std::scoped_lock lock(mutex_);
+  std::unique_ptr<Kernel>& kernel = kernels_[{file, function, constants}];
+  if (kernel == nullptr) {
+    @autoreleasepool {
+      auto made = std::make_unique<Kernel>();
+      made->name = file + " " + function;
+      const auto fail = [&](const std::string& what) {
+        throw DeviceError(message("[metal] ", device_.info().name, ": kernel ", made->name, ": ", what));
+      };
+      const Owned<MTLFunctionConstantValues*> values([[MTLFunctionConstantValues alloc] init]);
+      for (uint32_t i = 0; i < N_CONSTANTS; ++i) {
+        const uint32_t value = constants[i];
+        [values.get() setConstantValue:&value type:MTLDataTypeUInt atIndex:i];
+      }
+      NSError* error = nil;
+      const Owned<id<MTLFunction>> compiled([library(file) newFunctionWithName:ns_string(function)
+                                                                constantValues:values.get()
+                                                                         error:&error]);
+      if (!compiled) fail(text(error));
+      const Owned<MTLComputePipelineDescriptor*> descriptor([[MTLComputePipelineDescriptor alloc] init]);
+      [descriptor.get() setComputeFunction:compiled.get()];
+      [descriptor.get() setLabel:ns_string(made->name)];
+      made->pipeline =
+          Owned<id<MTLComputePipelineState>>([device_.get() newComputePipelineStateWithDescriptor:descriptor.get()
+                                                                                          options:MTLPipelineOptionNone
+                                                                                       reflection:nullptr
+                                                                                            error:&error]);
+      if (!made->pipeline) fail(text(error));
+      if ([made->pipeline.get() threadExecutionWidth] != 32)
+        fail(message("expected simdgroups of 32 threads, got ", [made->pipeline.get() threadExecutionWidth]));
+      kernel = std::move(made);
+    }
+  }
+  const auto most = static_cast<uint32_t>([kernel->pipeline.get() maxTotalThreadsPerThreadgroup]);
+  if (threads > most) {
+    throw DeviceError(message("[metal] ", device_.info().name, ": kernel ", kernel->name, ": needs ", threads,
+                              " threads in a threadgroup, its registers allow ", most));
+  }
+  return *kernel;
+}
+
+}  // namespace rwkvnative::metal

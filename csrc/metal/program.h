@@ -1,0 +1,121 @@
+// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. See compile.mm for how it
+// is made.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/backend.h"
+#include "metal/model.h"
+
+namespace rwkvnative::metal {
+
+// How the number of threadgroups follows from what a submit brings; `x` and `tile` are Dispatch's.
+enum class Grid {
+  Rows,            // rows
+  RowTiles,        // x, ceil(rows / tile)
+  HeadRows,        // rows that the head works on
+  HeadTiles,       // x, ceil(head rows / tile)
+  Sequences,       // x, sequences
+  Bias,            // ceil(bias entries / x)
+  Once,            // x
+  RangeRows,       // once a StateRange: its rows, x
+  RangeSequences,  // once a StateRange: x, its sequences
+};
+
+// What a binding is, where it differs from submit to submit.
+enum class Source : uint8_t { Fixed, Submit, Sequences, Rows, Bias, Results, StateIn, StateOut, Range };
+
+struct Binding {
+  uint32_t index = 0;  // BUFFER_... of kernels/arguments.h
+  Source source = Source::Fixed;
+  id<MTLBuffer> buffer = nil;  // of Fixed, alive elsewhere
+  uint64_t offset = 0;
+};
+
+struct Dispatch {
+  std::string label;
+  const Kernel* kernel = nullptr;
+  std::vector<Binding> bindings;
+  Grid grid = Grid::Once;
+  uint32_t x = 1, tile = 1;
+  uint32_t threads = 32;           // of a threadgroup
+  uint32_t threadgroup_bytes = 0;  // of threadgroup memory 0
+  bool after_all = true;           // a barrier before it; else it may run beside the ones before it
+};
+
+// An activation slot within Compiled::activations, in floats: rows padded to a multiple of 32, the padding zero.
+struct SlotPlace {
+  uint32_t width = 0, stride = 0, rows = 0;
+  uint64_t offset = 0;
+};
+
+// Everything that compiling makes.
+struct Compiled {
+  std::vector<SlotPlace> slots;  // those of the plan, then compile.mm's own
+  Buffer activations, arguments, tokens, entries;
+  std::vector<Dispatch> dispatches;
+  uint64_t result_bytes = 0;  // at most
+  bool candidates_on_host = false;
+};
+
+class DeviceProgram final : public Program {
+ public:
+  DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape);
+  ~DeviceProgram() override;
+
+  Ticket submit(std::span<const Sequence> sequences) override;
+  Result wait(Ticket ticket) override;
+  uint32_t max_in_flight() const override { return static_cast<uint32_t>(flights_.size()); }
+  void write_slot(SlotId slot, std::span<const float> values) override;
+  void read_slot(SlotId slot, std::span<float> values) const override;
+
+ private:
+  // The numbers of one submit that grids depend on.
+  struct Work {
+    uint32_t rows = 0, sequences = 0, head_rows = 0, bias = 0;
+  };
+  // Sequences whose states lie in the same blocks.
+  struct Range {
+    id<MTLBuffer> in = nil, out = nil;
+    StateRange first{};
+    uint32_t sequences = 0, rows = 0;
+  };
+  // One submit under way, and its memory.
+  struct Flight {
+    Ticket ticket = 0;  // 0: free
+    Buffer parameters, bias, results;
+    CommandBuffer commands;
+    Work work;
+    std::vector<int32_t> ids;
+    std::vector<float> values;
+    std::vector<CandidateList> candidates;
+  };
+
+  void check(std::span<const Sequence> sequences) const;
+  void prepare(std::span<const Sequence> sequences, Flight& flight);
+  void prepare_bias(std::span<const Sequence> sequences, Flight& flight);
+  void prepare_states(std::span<const Sequence> sequences, Flight& flight);
+  void encode(id<MTLComputeCommandEncoder> encoder, const Flight& flight) const;
+  Result unpack(Flight& flight) const;
+
+  SequenceInfo* sequence_infos(const Flight& flight) const;
+  RowInfo* row_infos(const Flight& flight) const;
+  uint64_t sequences_offset() const;
+  uint64_t rows_offset() const;
+
+  std::shared_ptr<const LoadedParts> model_;
+  Shape shape_;
+  Compiled compiled_;
+  std::vector<Flight> flights_;
+  std::vector<Range> ranges_;  // of the submit that is being made
+  Ticket last_ticket_ = 0;
+  bool has_choice_ = false;  // a token chosen by an earlier submit is on the device
+};
+
+// compile.mm
+Compiled compile(const LoadedParts& model, const Shape& shape);
+
+inline constexpr uint32_t kMaxBiased = 1 << 16;  // biased tokens of one submit
+
+}  // namespace rwkvnative::metal

@@ -1,0 +1,390 @@
+#include "metal/program.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "core/candidates.h"
+#include "core/error.h"
+
+namespace rwkvnative::metal {
+namespace {
+
+constexpr uint64_t kAlignment = 256;                  // of an offset into constant memory
+constexpr uint64_t kFlightResultBytes = 64ull << 20;  // a program keeps no more flights than whose results take this
+constexpr size_t kBindings = 21;                      // BUFFER_VECTOR_7 is the last
+
+const DeviceState& device_state(const State& state, const StatePool* pool) {
+  const auto* own = dynamic_cast<const DeviceState*>(&state);
+  if (own == nullptr || own->pool() != pool) throw InputError("[metal] the state belongs to another model");
+  return *own;
+}
+
+DeviceState& state_out(const Sequence& sequence) { return static_cast<DeviceState&>(*sequence.state_out); }
+
+uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+// The logit that a key of kernels/choice.metal stands for.
+float key_logit(uint32_t key) { return std::bit_cast<float>((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key); }
+
+}  // namespace
+
+DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape)
+    : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
+  const Device& device = *model_->device;
+  const uint64_t result_bytes = std::max<uint64_t>(compiled_.result_bytes, 1);
+  flights_.resize(std::clamp<uint64_t>(kFlightResultBytes / result_bytes, 1, device.options().tuning.in_flight));
+  const bool has_bias = shape.readout == Readout::Candidates || shape.readout == Readout::Argmax;
+  for (Flight& flight : flights_) {
+    flight.parameters = device.create_buffer("parameters", rows_offset() + sizeof(RowInfo) * uint64_t{shape.rows});
+    if (compiled_.result_bytes != 0) flight.results = device.create_buffer("results", compiled_.result_bytes);
+    if (has_bias) {
+      const uint64_t most = std::min<uint64_t>(kMaxBiased, uint64_t{model_->plan->n_vocab} * shape.sequences);
+      flight.bias = device.create_buffer("bias", most * sizeof(BiasEntry));
+    }
+  }
+}
+
+DeviceProgram::~DeviceProgram() {
+  for (const Flight& flight : flights_) {
+    try {
+      if (flight.commands) model_->device->wait(flight.commands);
+    } catch (const DeviceError&) {
+      // Nobody is left to tell.
+    }
+  }
+}
+
+uint64_t DeviceProgram::sequences_offset() const { return kAlignment; }
+uint64_t DeviceProgram::rows_offset() const {
+  return sequences_offset() +
+         (sizeof(SequenceInfo) * uint64_t{shape_.sequences} + kAlignment - 1) / kAlignment * kAlignment;
+}
+SequenceInfo* DeviceProgram::sequence_infos(const Flight& flight) const {
+  return reinterpret_cast<SequenceInfo*>(flight.parameters.contents() + sequences_offset());
+}
+RowInfo* DeviceProgram::row_infos(const Flight& flight) const {
+  return reinterpret_cast<RowInfo*>(flight.parameters.contents() + rows_offset());
+}
+
+// ---- what a submit brings
+
+void DeviceProgram::check(std::span<const Sequence> sequences) const {
+  if (sequences.empty() || sequences.size() > shape_.sequences) {
+    throw InputError(message("[metal] submit: expected 1 to ", shape_.sequences, " sequences, got ", sequences.size()));
+  }
+  size_t rows = 0;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    if (sequence.state_out == nullptr) throw InputError("[metal] submit: a sequence has no state to write");
+    device_state(*sequence.state_out, model_->states.get());
+    if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->states.get());
+    for (size_t other = 0; other < s; ++other) {
+      if (sequences[other].state_out == sequence.state_out)
+        throw InputError("[metal] submit: two sequences write the same state");
+    }
+    if (sequence.tokens.empty() && !(has_choice_ && shape_.readout == Readout::Argmax))
+      throw InputError("[metal] submit: a sequence without tokens needs an earlier submit that chose one");
+    for (int32_t token : sequence.tokens) {
+      if (token < 0 || static_cast<uint32_t>(token) >= model_->plan->n_vocab)
+        throw InputError(message("[metal] submit: expected token ids below ", model_->plan->n_vocab, ", got ", token));
+    }
+    rows += std::max<size_t>(1, sequence.tokens.size());
+    if (rows > shape_.rows) throw InputError(message("[metal] submit: expected at most ", shape_.rows, " tokens"));
+  }
+}
+
+void DeviceProgram::prepare(std::span<const Sequence> sequences, Flight& flight) {
+  flight.work = {};
+  Work& work = flight.work;
+  work.sequences = static_cast<uint32_t>(sequences.size());
+  for (uint32_t s = 0; s < sequences.size(); ++s) {
+    const std::span<const int32_t> tokens = sequences[s].tokens;
+    const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(tokens.size()));
+    sequence_infos(flight)[s].first_row = work.rows;
+    sequence_infos(flight)[s].rows = rows;
+    for (uint32_t r = 0; r < rows; ++r) row_infos(flight)[work.rows + r] = {tokens.empty() ? -1 : tokens[r], s};
+    work.rows += rows;
+  }
+  work.head_rows = shape_.readout == Readout::AllLogits ? work.rows : work.sequences;
+  prepare_bias(sequences, flight);
+  prepare_states(sequences, flight);
+  *reinterpret_cast<Submit*>(flight.parameters.contents()) = {work.rows, work.sequences, work.head_rows, work.bias};
+}
+
+void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Flight& flight) {
+  if (!flight.bias) return;
+  auto* entries = reinterpret_cast<BiasEntry*>(flight.bias.contents());
+  const size_t room = flight.bias.size / sizeof(BiasEntry);
+  size_t n = 0;
+  for (uint32_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    if (sequence.bias_ids.size() != sequence.bias_values.size())
+      throw InputError("[metal] submit: as many bias values as ids expected");
+    if (sequence.bias_ids.size() > room - n)
+      throw InputError(message("[metal] submit: at most ", room, " biased tokens, got more"));
+    const size_t begin = n;
+    for (size_t i = 0; i < sequence.bias_ids.size(); ++i) {
+      const int32_t id = sequence.bias_ids[i];
+      if (id < 0 || static_cast<uint32_t>(id) >= model_->plan->n_vocab)
+        throw InputError(
+            message("[metal] submit: bias for token ", id, ", expected ids below ", model_->plan->n_vocab));
+      entries[n++] = {static_cast<u32>(id), s, sequence.bias_values[i]};
+    }
+    // The kernel adds in parallel: one entry for each id.
+    std::sort(entries + begin, entries + n, [](const BiasEntry& a, const BiasEntry& b) { return a.id < b.id; });
+    size_t kept = begin;
+    for (size_t i = begin; i < n; ++i) {
+      if (kept != begin && entries[kept - 1].id == entries[i].id) {
+        entries[kept - 1].value += entries[i].value;
+      } else {
+        entries[kept++] = entries[i];
+      }
+    }
+    n = kept;
+  }
+  flight.work.bias = static_cast<uint32_t>(n);
+}
+
+// Where each sequence's state is read and written. A state that another sequence of this submit writes is copied first.
+void DeviceProgram::prepare_states(std::span<const Sequence> sequences, Flight& flight) {
+  ranges_.clear();
+  for (uint32_t s = 0; s < sequences.size(); ++s) {
+    const Sequence& sequence = sequences[s];
+    DeviceState& out = state_out(sequence);
+    const State* in = sequence.state_in;
+    for (const Sequence& other : sequences) {
+      if (in == nullptr || &other == &sequence || other.state_out != in) continue;
+      for (const Sequence& reader : sequences) {
+        if (&reader != &sequence && reader.state_in == &out)
+          throw InputError("[metal] submit: sequences exchange their states; copy one of them first");
+      }
+      if (in != &out) out.assign(*in);
+      in = &out;
+    }
+    SequenceInfo& info = sequence_infos(flight)[s];
+    const auto& from = in == nullptr ? out : static_cast<const DeviceState&>(*in);
+    info.in_place = in == nullptr ? STATE_FRESH : from.place().index;
+    info.in_side = from.side();
+    info.out_place = out.place().index;
+    info.out_side = 1 - out.side();
+    Range* last = ranges_.empty() ? nullptr : &ranges_.back();
+    if (last == nullptr || last->in != from.place().buffer || last->out != out.place().buffer) {
+      ranges_.push_back({from.place().buffer, out.place().buffer, {s, info.first_row}, 0, 0});
+      last = &ranges_.back();
+    }
+    last->sequences += 1;
+    last->rows += info.rows;
+  }
+}
+
+// ---- replay
+
+void DeviceProgram::encode(id<MTLComputeCommandEncoder> encoder, const Flight& flight) const {
+  struct Bound {
+    id<MTLBuffer> buffer = nil;
+    uint64_t offset = 0;
+  };
+  std::array<Bound, kBindings> bound{};
+  const auto bind = [&](uint32_t index, id<MTLBuffer> buffer, uint64_t offset) {
+    Bound& now = bound[index];
+    if (now.buffer != buffer) {
+      [encoder setBuffer:buffer offset:offset atIndex:index];
+    } else if (now.offset != offset) {
+      [encoder setBufferOffset:offset atIndex:index];
+    }
+    now = {buffer, offset};
+  };
+  const Kernel* kernel = nullptr;
+  const Work& work = flight.work;
+  for (const Dispatch& dispatch : compiled_.dispatches) {
+    if (dispatch.grid == Grid::Bias && work.bias == 0) continue;
+    if (dispatch.after_all) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
+    if (kernel != dispatch.kernel) [encoder setComputePipelineState:dispatch.kernel->pipeline.get()];
+    kernel = dispatch.kernel;
+    for (const Binding& binding : dispatch.bindings) {
+      switch (binding.source) {
+        case Source::Fixed:
+          bind(binding.index, binding.buffer, binding.offset);
+          break;
+        case Source::Submit:
+          bind(binding.index, flight.parameters.get(), 0);
+          break;
+        case Source::Sequences:
+          bind(binding.index, flight.parameters.get(), sequences_offset());
+          break;
+        case Source::Rows:
+          bind(binding.index, flight.parameters.get(), rows_offset());
+          break;
+        case Source::Bias:
+          bind(binding.index, flight.bias.get(), 0);
+          break;
+        case Source::Results:
+          bind(binding.index, flight.results.get(), 0);
+          break;
+        case Source::StateIn:
+          bind(binding.index, ranges_[0].in, 0);
+          break;
+        case Source::StateOut:
+          bind(binding.index, ranges_[0].out, 0);
+          break;
+        case Source::Range:
+          [encoder setBytes:&ranges_[0].first length:sizeof(StateRange) atIndex:binding.index];
+          break;
+      }
+    }
+    if (dispatch.threadgroup_bytes != 0) [encoder setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];
+    const auto go = [&](NSUInteger x, NSUInteger y) {
+      [encoder dispatchThreadgroups:MTLSizeMake(x, y, 1) threadsPerThreadgroup:MTLSizeMake(dispatch.threads, 1, 1)];
+    };
+    switch (dispatch.grid) {
+      case Grid::Rows:
+        go(work.rows, 1);
+        break;
+      case Grid::RowTiles:
+        go(dispatch.x, ceil_div(work.rows, dispatch.tile));
+        break;
+      case Grid::HeadRows:
+        go(work.head_rows, 1);
+        break;
+      case Grid::HeadTiles:
+        go(dispatch.x, ceil_div(work.head_rows, dispatch.tile));
+        break;
+      case Grid::Sequences:
+        go(dispatch.x, work.sequences);
+        break;
+      case Grid::Bias:
+        go(ceil_div(work.bias, dispatch.x), 1);
+        break;
+      case Grid::Once:
+        go(dispatch.x, 1);
+        break;
+      case Grid::RangeRows:
+      case Grid::RangeSequences:
+        for (size_t i = 0; i < ranges_.size(); ++i) {
+          const Range& range = ranges_[i];
+          if (i != 0) {
+            bind(BUFFER_STATE_IN, range.in, 0);
+            bind(BUFFER_STATE_OUT, range.out, 0);
+            [encoder setBytes:&range.first length:sizeof(StateRange) atIndex:BUFFER_RANGE];
+          }
+          dispatch.grid == Grid::RangeRows ? go(range.rows, dispatch.x) : go(dispatch.x, range.sequences);
+        }
+        break;
+    }
+  }
+}
+
+Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
+  const auto free = std::find_if(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
+  if (free == flights_.end())
+    throw InputError(message("[metal] submit: ", flights_.size(), " tickets are open already; wait for one first"));
+  Flight& flight = *free;
+  const Device& device = *model_->device;
+  check(sequences);
+  prepare(sequences, flight);
+  @autoreleasepool {
+    CommandBuffer commands = device.create_command_buffer("program");
+    id<MTLComputeCommandEncoder> encoder =
+        [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+    if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
+    encode(encoder, flight);
+    [encoder endEncoding];
+    device.commit(commands);
+    flight.commands = std::move(commands);
+  }
+  for (const Sequence& sequence : sequences) state_out(sequence).flip();
+  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  flight.ticket = ++last_ticket_;
+  return flight.ticket;
+}
+
+Result DeviceProgram::wait(Ticket ticket) {
+  const auto found =
+      std::find_if(flights_.begin(), flights_.end(), [&](const Flight& f) { return f.ticket == ticket; });
+  if (ticket == 0 || found == flights_.end())
+    throw InputError(message("[metal] wait: ticket ", ticket, " is not open"));
+  found->ticket = 0;
+  model_->device->wait(found->commands);
+  return unpack(*found);
+}
+
+Result DeviceProgram::unpack(Flight& flight) const {
+  Result result;
+  const Work& work = flight.work;
+  const std::byte* memory = compiled_.result_bytes == 0 ? nullptr : flight.results.contents();
+  const auto* floats = reinterpret_cast<const float*>(memory);
+  switch (shape_.readout) {
+    case Readout::None:
+      break;
+    case Readout::LastLogits:
+    case Readout::AllLogits:
+      result.values = {floats, size_t{work.head_rows} * model_->plan->n_vocab};
+      break;
+    case Readout::Hidden:
+      result.values = {floats, size_t{work.head_rows} * model_->plan->n_embd};
+      break;
+    case Readout::Argmax:
+      result.tokens = {reinterpret_cast<const int32_t*>(memory), work.sequences};
+      break;
+    case Readout::Candidates: {
+      const uint32_t k = std::min(shape_.candidates, model_->plan->n_vocab);
+      flight.ids.resize(size_t{work.sequences} * k);
+      flight.values.resize(size_t{work.sequences} * k);
+      flight.candidates.resize(work.sequences);
+      for (uint32_t s = 0; s < work.sequences; ++s) {
+        CandidateList& list = flight.candidates[s];
+        const std::span ids = std::span(flight.ids).subspan(size_t{s} * k, k);
+        const std::span values = std::span(flight.values).subspan(size_t{s} * k, k);
+        list.ids = ids;
+        list.logits = values;
+        if (compiled_.candidates_on_host) {
+          const std::span all(floats + size_t{s} * model_->plan->n_vocab, model_->plan->n_vocab);
+          top_candidates(all, ids, values);
+          list.log_sum_exp = log_sum_exp(all);
+          continue;
+        }
+        const auto* entries = reinterpret_cast<const uint32_t*>(memory) + size_t{s} * (1 + k) * 2;
+        list.log_sum_exp = std::bit_cast<float>(entries[0]);
+        for (uint32_t i = 0; i < k; ++i) {
+          values[i] = key_logit(entries[2 * (1 + i)]);
+          ids[i] = static_cast<int32_t>(entries[2 * (1 + i) + 1]);
+        }
+      }
+      result.candidates = flight.candidates;
+      break;
+    }
+  }
+  return result;
+}
+
+// ---- for tests of single ops
+
+void DeviceProgram::write_slot(SlotId slot, std::span<const float> values) {
+  const SlotPlace& place = compiled_.slots.at(static_cast<size_t>(slot));
+  const size_t rows = values.size() / place.width;
+  if (rows * place.width != values.size() || rows > place.rows) {
+    throw InputError(message("[metal] write_slot: expected up to ", place.rows, " rows of ", place.width,
+                             " values, got ", values.size(), " values"));
+  }
+  model_->device->wait_idle();
+  auto* to = reinterpret_cast<float*>(compiled_.activations.contents()) + place.offset;
+  for (size_t row = 0; row < rows; ++row)
+    std::copy_n(values.data() + row * place.width, place.width, to + row * place.stride);
+}
+
+void DeviceProgram::read_slot(SlotId slot, std::span<float> values) const {
+  const SlotPlace& place = compiled_.slots.at(static_cast<size_t>(slot));
+  const size_t rows = values.size() / place.width;
+  if (rows * place.width != values.size() || rows > place.rows) {
+    throw InputError(message("[metal] read_slot: expected up to ", place.rows, " rows of ", place.width,
+                             " values, got room for ", values.size(), " values"));
+  }
+  model_->device->wait_idle();
+  const auto* from = reinterpret_cast<const float*>(compiled_.activations.contents()) + place.offset;
+  for (size_t row = 0; row < rows; ++row)
+    std::copy_n(from + row * place.stride, place.width, values.data() + row * place.width);
+}
+
+}  // namespace rwkvnative::metal
