@@ -1,0 +1,1 @@
+"""Compiles unmodified Metal Shading Language for this processor: compiler.py says how."""

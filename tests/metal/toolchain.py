@@ -1,0 +1,62 @@
+"""Where the tools of tests/metal are, and which are missing. setup.sh installs them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+# Downloads and everything built from them: never inside of the tree.
+FOLDER = Path(os.environ.get("RWKVNATIVE_METAL_TOOLS") or Path.home() / ".cache" / "rwkvnative-metal").resolve()
+BUILD = FOLDER / "build"
+
+CXX = "clang++-19"
+# The newest GCC with an Objective-C runtime, which GNUstep runs on.
+_RUNTIMES = [p.parent.parent.parent for p in Path("/usr/lib/gcc/x86_64-linux-gnu").glob("*/include/objc/objc.h")]
+GCC_OBJC = max(_RUNTIMES, key=lambda p: int(p.name), default=Path("/usr/lib/gcc/x86_64-linux-gnu/12"))
+
+
+def unsupported() -> str:
+    """Why this machine cannot run the emulator at all; empty if it can."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        return ""
+    return "the emulator runs on Linux on x86-64: its context switch and GNUstep are set up for nothing else"
+
+
+@functools.cache
+def missing() -> list[str]:
+    """What is not installed, in words; empty if everything is."""
+    result = [command for command in (CXX, "llvm-symbolizer-19") if not shutil.which(command)]
+    files = {
+        "GNUstep (libgnustep-base-dev)": Path("/usr/include/GNUstep/Foundation/Foundation.h"),
+        "GCC's Objective-C runtime (gobjc++)": GCC_OBJC / "include/objc/objc.h",
+        "the blocks runtime (libblocksruntime-dev)": Path("/usr/include/Block.h"),
+        "metal-cpp (out of the mlx-metal wheel)": FOLDER / "mlx/mlx/include/metal_cpp/Metal/Metal.hpp",
+        "PyObjC's Metal metadata": FOLDER / "pyobjc/Metal/_metadata.py",
+        "ziglang": FOLDER / "venv/installed",
+    }
+    return result + [what for what, path in files.items() if not path.exists()]
+
+
+def how_to_get() -> str:
+    return f"missing: {', '.join(missing())}; get it with: bash {(HERE / 'setup.sh').relative_to(ROOT)}"
+
+
+def newer(target: Path, sources: list[Path]) -> bool:
+    """Whether target exists and is newer than all of its sources."""
+    return target.exists() and all(target.stat().st_mtime_ns >= s.stat().st_mtime_ns for s in sources)
+
+
+def command(arguments: list[str | Path], **options: object) -> str:
+    """Runs a tool; its standard output. Raises RuntimeError with what it printed when it fails."""
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, **options)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(str(a) for a in arguments)}\n{done.stdout}{done.stderr}")
+    return done.stdout
