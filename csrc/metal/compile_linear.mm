@@ -10,6 +10,9 @@
 namespace rwkvnative::metal {
 namespace {
 
+// Of kernels/matmul.h.
+constexpr uint32_t kMatmulRows = 32, kMatmulOutputs = 64, kMatmulThreads = 128;
+
 // The threads of a row: as many as possible, if they have nearly as little idle time in the last step as fewer would
 // have; and as many as it takes to keep the device busy with few rows.
 uint32_t choose_lanes(uint32_t items, uint32_t rows, uint32_t threads) {
@@ -75,7 +78,9 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
     rows_of_all += weight.ne1;
     kinds[{weight.type, weight.ne0, (*model_.weights)[matrix.weight].buffer}].push_back(matrix);
   }
-  const uint32_t tile = (of_head ? head_rows() : shape_.rows) == 1 ? 1 : 4;
+  const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
+  const bool matmul = device_.options().matmul && rows_at_once >= tuning_.matmul_rows;
+  const uint32_t tile = matmul ? kMatmulRows : rows_at_once == 1 ? 1 : 4;
   for (const auto& [kind, of_kind] : kinds) {
     const auto& [type, ne0, buffer] = kind;
     for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
@@ -86,7 +91,7 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
       uint32_t rows = tuning_.rows;
       if (rows == 0) rows = uint64_t{rows_of_all} * lanes >= 4 * uint64_t{tuning_.threads} ? 2 : 1;
       if (tile != 1) rows = 1;
-      const uint32_t rows_per_group = tuning_.simdgroups * (32 / lanes) * rows;
+      const uint32_t rows_per_group = matmul ? kMatmulOutputs : tuning_.simdgroups * (32 / lanes) * rows;
       LinearArguments arguments{.n_parts = static_cast<u32>(n),
                                 .of_head = of_head,
                                 .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
@@ -102,8 +107,11 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
                                       .set(CONSTANT_LANES, lanes)
                                       .set(CONSTANT_SIMDGROUPS, tuning_.simdgroups);
       const bool to_results = of_head && logits_are_results();
-      Dispatch& d = dispatch(label, kernel_file(type), message("matvec_", rows, "x", tile), constants,
-                             32 * tuning_.simdgroups, arguments,
+      // Half tiles are exact for F16, and F32 and BF16 reach beyond their range.
+      const bool half_tile = type == DType::F16 || (!is_float(any) && model_.half_products);
+      const std::string function = !matmul ? message("matvec_", rows, "x", tile) : half_tile ? "matmul_half" : "matmul_float";
+      Dispatch& d = dispatch(label, kernel_file(type), function, constants,
+                             matmul ? kMatmulThreads : 32 * tuning_.simdgroups, arguments,
                              {of_submit(BUFFER_SUBMIT, Source::Submit),
                               act(BUFFER_IN),
                               to_results ? of_submit(BUFFER_OUT, Source::Results) : act(BUFFER_OUT),

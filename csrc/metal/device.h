@@ -48,8 +48,11 @@ class Device {
   void commit(const CommandBuffer& commands) const;
   // Blocks, asleep, until the commands are done. Throws DeviceError with what went wrong on the device.
   void wait(const CommandBuffer& commands) const;
-  // Waits for everything committed so far.
+  // Waits for everything committed so far, and throws the first error.
   void wait_idle() const;
+  // The same for destructors: returns what went wrong.
+  std::string finish(const CommandBuffer& commands) const;
+  std::string finish_all() const;
 
  private:
   DeviceInfo info_;

@@ -122,23 +122,36 @@ void Device::commit(const CommandBuffer& commands) const {
   [commands.get() commit];
 }
 
-void Device::wait(const CommandBuffer& commands) const {
+std::string Device::finish(const CommandBuffer& commands) const {
   @autoreleasepool {
     [commands.get() waitUntilCompleted];
-    if ([commands.get() status] != MTLCommandBufferStatusError) return;
+    if ([commands.get() status] != MTLCommandBufferStatusError) return {};
     NSError* error = [commands.get() error];
-    throw DeviceError(message("[metal] ", info_.name, ": ", text([commands.get() label]), ": ",
-                              reason(error == nil ? 0 : [error code]), ": ", text(error)));
+    return message("[metal] ", info_.name, ": ", text([commands.get() label]), ": ",
+                   reason(error == nil ? 0 : [error code]), ": ", text(error));
   }
 }
 
-void Device::wait_idle() const {
+std::string Device::finish_all() const {
   std::vector<CommandBuffer> open;
   {
     const std::scoped_lock lock(mutex_);
     open.swap(committed_);
   }
-  for (const CommandBuffer& commands : open) wait(commands);
+  std::string first;
+  for (const CommandBuffer& commands : open) {
+    const std::string error = finish(commands);
+    if (first.empty()) first = error;
+  }
+  return first;
+}
+
+void Device::wait(const CommandBuffer& commands) const {
+  if (const std::string error = finish(commands); !error.empty()) throw DeviceError(error);
+}
+
+void Device::wait_idle() const {
+  if (const std::string error = finish_all(); !error.empty()) throw DeviceError(error);
 }
 
 }  // namespace rwkvnative::metal

@@ -16,6 +16,7 @@ struct LoadedParts {
   std::shared_ptr<const Device> device;
   std::shared_ptr<Pipelines> pipelines;
   const Plan* plan = nullptr;
+  bool half_products = true;  // mat-mat rounds quantized weights to halves
   std::shared_ptr<StatePool> states;
   std::unique_ptr<const Weights> weights;
 };

@@ -6,13 +6,14 @@
 namespace rwkvnative::metal {
 
 // Activations are float32 whatever is asked for: Apple GPUs have no int8 dot product that would make codes faster, so
-// Numerics::Int8 would only be less exact.
+// Numerics::Int8 would only be less exact and means Auto. Auto and F32 differ in mat-mat alone: halves of weights, or floats.
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
                          const LoadOptions& options)
     : parts_(std::make_shared<LoadedParts>()) {
   parts_->device = std::move(device);
   parts_->pipelines = std::move(pipelines);
   parts_->plan = &plan;
+  parts_->half_products = options.numerics != Numerics::F32;
   parts_->states = std::make_shared<StatePool>(parts_->device, plan);
   parts_->weights = std::make_unique<Weights>(*parts_->device, plan, options.progress);
 }

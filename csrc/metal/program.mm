@@ -48,11 +48,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
 
 DeviceProgram::~DeviceProgram() {
   for (const Flight& flight : flights_) {
-    try {
-      if (flight.commands) model_->device->wait(flight.commands);
-    } catch (const DeviceError&) {
-      // Nobody is left to tell.
-    }
+    if (flight.commands) model_->device->finish(flight.commands);
   }
 }
 

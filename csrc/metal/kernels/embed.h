@@ -34,6 +34,7 @@ kernel void embed(constant EmbedArguments& arguments [[buffer(BUFFER_ARGUMENTS)]
   for (uint item = index; item < kItems; item += thread_at.count()) Matrix::store_item(table_row, item, kItems, writer);
   threadgroup_barrier(mem_flags::mem_device);
   const float2 statistics = row_statistics(x, shared, thread_at);
+  threadgroup_barrier(mem_flags::mem_device);  // all have read x
   device float4* quads = (device float4*)x;
   for (uint quad = index; quad < kWidth / 4; quad += thread_at.count()) {
     quads[quad] = normed(quads[quad], statistics, norm_weight[quad], norm_bias[quad]);

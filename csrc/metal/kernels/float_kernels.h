@@ -3,6 +3,7 @@
 
 #include "embed.h"
 #include "floats.h"
+#include "matmul.h"
 #include "matvec.h"
 #include "mix_lora.h"
 
@@ -12,4 +13,6 @@
   template [[host_name("matvec_2x1")]] kernel decltype(matvec<FloatMatrix<Type>, 2, 1>) matvec<FloatMatrix<Type>, 2, 1>; \
   template [[host_name("matvec_1x4")]] kernel decltype(matvec<FloatMatrix<Type>, 1, 4>) matvec<FloatMatrix<Type>, 1, 4>; \
   template [[host_name("embed")]] kernel decltype(embed<FloatMatrix<Type>>) embed<FloatMatrix<Type>>; \
-  template [[host_name("mix_lora")]] kernel decltype(mix_lora<Type>) mix_lora<Type>;
+  template [[host_name("mix_lora")]] kernel decltype(mix_lora<Type>) mix_lora<Type>; \
+  template [[host_name("matmul_half")]] kernel decltype(matmul<FloatMatrix<Type>, HalfTile>) matmul<FloatMatrix<Type>, HalfTile>; \
+  template [[host_name("matmul_float")]] kernel decltype(matmul<FloatMatrix<Type>, FloatTile>) matmul<FloatMatrix<Type>, FloatTile>;

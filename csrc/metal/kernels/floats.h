@@ -32,6 +32,8 @@ struct BF16 {
 // What the kernels ask of a matrix; see QuantMatrix.
 template <class Type>
 struct FloatMatrix {
+  enum { kItemValues = 8 };
+
   template <class Out>
   static void store_item(device const uchar* row, uint item, uint, Out out) {
     const Octet octet = Type::decode(row, item);
@@ -39,6 +41,13 @@ struct FloatMatrix {
     out.store(8 * item + 4, octet.high);
   }
 
+  template <class Out>
+  static void zero_item(uint item, Out out) {
+    out.store(8 * item, float4(0.0f));
+    out.store(8 * item + 4, float4(0.0f));
+  }
+
+  // sums[r * kTile + t] += item of row r . the same values of x[t].
   template <uint kRows, uint kTile>
   static void accumulate(device const uchar* thread* rows, device const float* thread* x, uint item, thread float* sums) {
     Octet octets[kRows];

@@ -2,7 +2,7 @@
 #include "quant_kernels.h"
 
 struct IQ4_NL : PackedUnits {
-  enum { kBias = 127, kHasOffset = 0, kValueSpan = 32 };
+  enum { kBias = 127, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);
     return {iq4_words(low_nibbles(codes)), iq4_words(high_nibbles(codes)), float2(plane_half(row, 16 * items + 2 * item)),

@@ -2,7 +2,7 @@
 #include "quant_kernels.h"
 
 struct IQ4_XS : PackedUnits {
-  enum { kBias = 127, kHasOffset = 0, kValueSpan = 32 };
+  enum { kBias = 127, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);
     const uint head = 16 * items + 8 * (item / 8), j = item % 8;

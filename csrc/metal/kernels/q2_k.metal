@@ -2,7 +2,7 @@
 #include "quant_kernels.h"
 
 struct Q2_K : PackedUnits {
-  enum { kBias = 0, kHasOffset = 1, kValueSpan = 32 };
+  enum { kBias = 0, kHasOffset = 1 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint2 codes = ((device const uint2*)row)[item];
     const uint scales = *(device const ushort*)(row + 8 * items + 2 * item);

@@ -3,7 +3,7 @@
 #include "quant_kernels.h"
 
 struct Q3_K : PackedUnits {
-  enum { kBias = 4, kHasOffset = 0, kValueSpan = 32 };
+  enum { kBias = 4, kHasOffset = 0 };
 
   // Of 16-value group j of a block.
   static float group_scale(device const uchar* scales, uint j) {

@@ -2,7 +2,7 @@
 #include "quant_kernels.h"
 
 struct Q5_1 : PackedUnits {
-  enum { kBias = 0, kHasOffset = 1, kValueSpan = 32 };
+  enum { kBias = 0, kHasOffset = 1 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);
     const uint bits = plane_word(row, 16 * items + 4 * item);

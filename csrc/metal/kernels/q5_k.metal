@@ -2,7 +2,7 @@
 #include "quant_kernels.h"
 
 struct Q5_K {
-  enum { kBias = 0, kHasOffset = 1, kValueSpan = 64 };
+  enum { kBias = 0, kHasOffset = 1 };
   static uint low_at(uint item) { return 256 * (item / 8) + 64 * (item % 8 / 2) + 16 * (item % 2); }
   static uint high_at(uint item) { return low_at(item) + 32; }
 

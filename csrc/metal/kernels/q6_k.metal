@@ -3,7 +3,7 @@
 #include "quant_kernels.h"
 
 struct Q6_K : PackedUnits {
-  enum { kBias = 32, kHasOffset = 0, kValueSpan = 32 };
+  enum { kBias = 32, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);
     const uint2 bits = *(device const uint2*)(row + 16 * items + 8 * item);

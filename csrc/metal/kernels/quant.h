@@ -1,13 +1,14 @@
 // A quantized matrix, an item (32 values) of a row at a time. The decode snippet of a type is a struct
 //
 //   struct Q4_0 {
-//     enum { kBias = 8, kHasOffset = 0, kValueSpan = 32 };
+//     enum { kBias = 8, kHasOffset = 0 };
 //     static Unit decode(device const uchar* row, uint item, uint items);   // items: of the row
 //     static uint low_at(uint item), high_at(uint item);
 //   };
 //
-// and mat-vec, mat-mat and the embedding are templates over it: y = scale * (code - kBias) + offset for the values low_at ...
-// + 15 and high_at ... + 15 of the row, with a scale and an offset for each half. An item lies within kValueSpan values.
+// and mat-vec, mat-mat and the embedding are templates over it: y = scale * (code - kBias) + offset for the
+// values low_at ... + 15 and high_at ... + 15 of the row, with a scale and an offset for each half. Two neighbouring items are
+// 64 values in a row.
 #pragma once
 
 #include "common.h"
@@ -84,6 +85,8 @@ inline ScalePairs k_scales(uint3 scales, uint n) {
 
 template <class Type>
 struct QuantMatrix {
+  enum { kItemValues = 32 };
+
   // Stores the item's values of a row of `items` at `out`, the place of the row's first value.
   template <class Out>
   static void store_item(device const uchar* row, uint item, uint items, Out out) {
@@ -92,6 +95,15 @@ struct QuantMatrix {
     for (uint i = 0; i < 4; ++i) {
       out.store(low + 4 * i, unit.scale.x * float4(code_halves(unit.low[i], half(Type::kBias))) + unit.offset.x);
       out.store(high + 4 * i, unit.scale.y * float4(code_halves(unit.high[i], half(Type::kBias))) + unit.offset.y);
+    }
+  }
+
+  // The same for an item beyond the row.
+  template <class Out>
+  static void zero_item(uint item, Out out) {
+    for (uint i = 0; i < 4; ++i) {
+      out.store(Type::low_at(item) + 4 * i, float4(0.0f));
+      out.store(Type::high_at(item) + 4 * i, float4(0.0f));
     }
   }
 
