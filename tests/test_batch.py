@@ -24,8 +24,8 @@ from rwkvnative.errors import InputError
 from synthetic import ALL_TYPES, FLOAT_TYPES, build_model
 
 # Alone, a token or three go through the mat-vec kernels, in company through the mat-mat ones: the same float32 operations in
-# another order. With int8 activations that order may move a code to its neighbour (see test_parity_state.py).
-F32_BOUND = 1e-5
+# another order, 5e-7 apart, and 2e-5 in rows where group norm amplifies a head near zero. With int8 activations that order may move a code to its neighbour (see test_parity_state.py).
+F32_BOUND = 5e-5
 INT8_BOUND = 0.03
 
 LENGTHS = [1, 2, 15, 16, 17, 63, 64, 65, 300]

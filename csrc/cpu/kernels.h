@@ -36,7 +36,7 @@ struct MixArgs {
   const float* lerp;     // [n_out][lerp_stride]
   uint32_t lerp_stride;
   uint32_t begin, end;   // columns, multiples of 16
-  float* h;              // [width]
+  float* h;              // [width], null: not wanted
   float* const* out;     // [n_out][width]
   uint32_t n_out;
 };
@@ -60,12 +60,13 @@ struct Kernels {
 
   // x[n] -> int8_blocks(n) blocks.
   void (*quantize)(const float* x, uint32_t n, Int8Block* out);
-  // out[i] = row i of the matrix . x, i < rows, x as int8.
+  // out[t * out_stride + i] = row i of the matrix . token t, i < rows, t < tokens, as int8. A row is decoded once for some
+  // tokens at a time. Token t's blocks are at x + t * int8_blocks(n).
   void (*dot_int8)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const Int8Block* x,
-                   float* out);
+                   uint32_t tokens, float* out, size_t out_stride);
   // The same with float32 activations, any type. `scratch`: n values.
   void (*dot_f32)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x,
-                  float* out, float* scratch);
+                  size_t x_stride, uint32_t tokens, float* out, size_t out_stride, float* scratch);
 
   // kTileRows rows of a matrix, decoded and interleaved once for many tokens. `rows` may be less: the rest is zero.
   size_t (*tile_int8_bytes)(DType type, uint32_t n);

@@ -109,14 +109,20 @@ void quantize(const float* x, uint32_t n, Int8Block* out) {
 //   scales(blocks, s)        group 32: s[0..7] scales, s[8..15] minima
 //   scales(blocks, s, m)     group 16: s[0..15] scales, m[0..15] minima
 
-// Sub-block scales and minima of Q4_K and Q5_K, six bits each.
-RWKVNATIVE_INLINE void six_bit_scales(const uint8_t* packed, float d, float dmin, float* s) {
+// Sub-block scales (8) and minima (8) of Q4_K and Q5_K, six bits each, as bytes.
+RWKVNATIVE_INLINE void six_bit_words(const uint8_t* packed, uint32_t* words) {
   uint32_t a, b, c;
   std::memcpy(&a, packed, 4);
   std::memcpy(&b, packed + 4, 4);
   std::memcpy(&c, packed + 8, 4);
-  const uint32_t words[4] = {a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030), b & 0x3f3f3f3f,
-                             ((c >> 4) & 0x0f0f0f0f) | ((b >> 2) & 0x30303030)};
+  words[0] = a & 0x3f3f3f3f;
+  words[1] = (c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030);
+  words[2] = b & 0x3f3f3f3f;
+  words[3] = ((c >> 4) & 0x0f0f0f0f) | ((b >> 2) & 0x30303030);
+}
+RWKVNATIVE_INLINE void six_bit_scales(const uint8_t* packed, float d, float dmin, float* s) {
+  uint32_t words[4];
+  six_bit_words(packed, words);
   uint8_t bytes[16];
   std::memcpy(bytes, words, 16);
   for (int i = 0; i < 8; ++i) s[i] = d * bytes[i];
@@ -331,58 +337,102 @@ RWKVNATIVE_INLINE void for_units(const std::byte* row, uint32_t n, Function&& fu
   }
 }
 
-// ---- matrix times one token --------------------------------------------------------------------------------------------
+// ---- matrix times few tokens -------------------------------------------------------------------------------------------
+// A row at a time, decoded in registers for up to kDotTokens tokens.
 
-template <class Type, int c>
-RWKVNATIVE_INLINE F32x16 dot_chunk(const typename Type::Block* b, const Int8Block& x, F32x16 scales, F32x16 total) {
-  const B64 codes = Type::template codes<c>(b), activations = load_bytes(x.q + 64 * c);
-  const I32x16 products = Type::kSigned ? dot_signed(zero_i32(), codes, activations)
-                                        : dot_unsigned(zero_i32(), codes, activations);
-  const F32x16 lanes = Type::kGroup == 32 ? expand8<c>(scales) : expand4<c>(scales);
-  return fma(to_float(products), lanes, total);
+template <int value>
+struct Tokens {
+  static constexpr int n = value;
+};
+
+// Calls function(Tokens<n>{}, t) for runs of n tokens from t on.
+template <class Function>
+RWKVNATIVE_INLINE void for_tokens(uint32_t tokens, Function&& function) {
+  uint32_t t = 0;
+  if constexpr (kDotTokens >= 8)
+    for (; t + 8 <= tokens; t += 8) function(Tokens<8>{}, t);
+  if constexpr (kDotTokens >= 4)
+    for (; t + 4 <= tokens; t += 4) function(Tokens<4>{}, t);
+  for (; t + 2 <= tokens; t += 2) function(Tokens<2>{}, t);
+  if (t < tokens) function(Tokens<1>{}, t);
 }
 
-template <class Type>
-RWKVNATIVE_INLINE float dot_row(const std::byte* row, uint32_t n, const Int8Block* x) {
-  F32x16 total[2] = {zero(), zero()}, minima = zero();
+template <class Type, int c, int tokens>
+RWKVNATIVE_INLINE void dot_chunk(const typename Type::Block* b, const Int8Block* x, uint32_t n_units, const F32x16* scales,
+                                 F32x16* total) {
+  const B64 codes = Type::template codes<c>(b);
+  for (int t = 0; t < tokens; ++t) {
+    const B64 activations = load_bytes(x[t * n_units].q + 64 * c);
+    const I32x16 products = Type::kSigned ? dot_signed(zero_i32(), codes, activations)
+                                          : dot_unsigned(zero_i32(), codes, activations);
+    const F32x16 lanes = Type::kGroup == 32 ? expand8<c>(scales[t]) : expand4<c>(scales[t]);
+    total[t] = fma(to_float(products), lanes, total[t]);
+  }
+}
+
+template <class Type, int tokens>
+RWKVNATIVE_INLINE void dot_row(const std::byte* row, uint32_t n, const Int8Block* x, float* out, size_t out_stride) {
+  const uint32_t n_units = blocks_of(n);
+  F32x16 total[tokens];
+  for (int t = 0; t < tokens; ++t) total[t] = zero();
   for_units<Type>(row, n, [&](const typename Type::Block* b, uint32_t u) RWKVNATIVE_LAMBDA_INLINE {
     alignas(64) float s[16];
-    F32x16 scales;
+    F32x16 scales[tokens];
     if constexpr (Type::kGroup == 32) {
       Type::scales(b, s);
-      scales = mul(load(s), load(x[u].d_sum32));
-      if (Type::kMinimum) minima = add(minima, scales);
+      const F32x16 both = load(s);
+      for (int t = 0; t < tokens; ++t) {
+        scales[t] = mul(both, load(x[t * n_units + u].d_sum32));
+        if (Type::kMinimum) total[t] = add_high_half(total[t], scales[t]);
+      }
     } else {
       alignas(64) float m[16];
       Type::scales(b, s, m);
-      scales = mul(load(s), load(x[u].d16));
-      minima = fma(load(m), load(x[u].sum16), minima);
+      const F32x16 factors = load(s), minima = load(m);
+      for (int t = 0; t < tokens; ++t) {
+        scales[t] = mul(factors, load(x[t * n_units + u].d16));
+        total[t] = fma(minima, load(x[t * n_units + u].sum16), total[t]);
+      }
     }
-    total[0] = dot_chunk<Type, 0>(b, x[u], scales, total[0]);
-    total[1] = dot_chunk<Type, 1>(b, x[u], scales, total[1]);
-    total[0] = dot_chunk<Type, 2>(b, x[u], scales, total[0]);
-    total[1] = dot_chunk<Type, 3>(b, x[u], scales, total[1]);
+    dot_chunk<Type, 0, tokens>(b, x + u, n_units, scales, total);
+    dot_chunk<Type, 1, tokens>(b, x + u, n_units, scales, total);
+    dot_chunk<Type, 2, tokens>(b, x + u, n_units, scales, total);
+    dot_chunk<Type, 3, tokens>(b, x + u, n_units, scales, total);
   });
-  const float products = sum(add(total[0], total[1]));
-  if (!Type::kMinimum) return products;
-  return products + (Type::kGroup == 32 ? sum_high_half(minima) : sum(minima));
+  for (int t = 0; t < tokens; ++t) out[t * out_stride] = sum(total[t]);
 }
 
 void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const Int8Block* x,
-              float* out) {
+              uint32_t tokens, float* out, size_t out_stride) {
+  const uint32_t n_units = blocks_of(n);
   with_type(type, [&](auto tag) {
-    for (uint32_t i = 0; i < rows; ++i) out[i] = dot_row<decltype(tag)>(weights + i * row_bytes, n, x);
+    for (uint32_t i = 0; i < rows; ++i)
+      for_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+        dot_row<decltype(tag), decltype(run)::n>(weights + i * row_bytes, n, x + t * n_units, out + t * out_stride + i, out_stride);
+      });
   });
 }
 
-template <class Load>
-RWKVNATIVE_INLINE float dot_floats(uint32_t n, const float* x, Load&& weights_at) {
-  F32x16 total[4] = {zero(), zero(), zero(), zero()};
+template <int tokens, class Load>
+RWKVNATIVE_INLINE void dot_floats(uint32_t n, const float* x, size_t x_stride, float* out, size_t out_stride, Load&& weights_at) {
+  constexpr uint32_t kChains = tokens >= 4 ? 1 : 4 / tokens;  // sums side by side: one waits for itself
+  F32x16 total[tokens][kChains];
+  for (int t = 0; t < tokens; ++t)
+    for (uint32_t j = 0; j < kChains; ++j) total[t][j] = zero();
   uint32_t i = 0;
-  for (; i + 64 <= n; i += 64)
-    for (uint32_t j = 0; j < 4; ++j) total[j] = fma(weights_at(i + 16 * j), load(x + i + 16 * j), total[j]);
-  for (; i + 16 <= n; i += 16) total[0] = fma(weights_at(i), load(x + i), total[0]);
-  return sum(add(add(total[0], total[1]), add(total[2], total[3])));
+  for (; i + 16 * kChains <= n; i += 16 * kChains)
+    for (uint32_t j = 0; j < kChains; ++j) {
+      const F32x16 w = weights_at(i + 16 * j);
+      for (int t = 0; t < tokens; ++t) total[t][j] = fma(w, load(x + t * x_stride + i + 16 * j), total[t][j]);
+    }
+  for (; i + 16 <= n; i += 16) {
+    const F32x16 w = weights_at(i);
+    for (int t = 0; t < tokens; ++t) total[t][0] = fma(w, load(x + t * x_stride + i), total[t][0]);
+  }
+  for (int t = 0; t < tokens; ++t) {
+    for (uint32_t j = 1; j < kChains; ++j) total[t][0] = add(total[t][0], total[t][j]);
+    out[t * out_stride] = sum(total[t][0]);
+  }
 }
 
 inline float bfloat_to_f32(uint16_t bits) {
@@ -437,31 +487,35 @@ void decode(DType type, const std::byte* row, uint32_t n, float* out) {
   with_type(type, [&](auto tag) { decode_row<decltype(tag)>(row, n, out); });
 }
 
-void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x, float* out,
-             float* scratch) {
+void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x, size_t x_stride,
+             uint32_t tokens, float* out, size_t out_stride, float* scratch) {
+  const uint32_t whole = n / 16 * 16;
   for (uint32_t i = 0; i < rows; ++i) {
     const std::byte* row = weights + i * row_bytes;
     const auto* halves = reinterpret_cast<const uint16_t*>(row);
     const auto* floats = reinterpret_cast<const float*>(row);
-    const uint32_t whole = n / 16 * 16;
-    float total;
+    const auto each = [&](auto&& weights_at) RWKVNATIVE_LAMBDA_INLINE {
+      for_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+        dot_floats<decltype(run)::n>(n, x + t * x_stride, x_stride, out + t * out_stride + i, out_stride, weights_at);
+      });
+    };
     if (type == DType::F32) {
-      total = dot_floats(n, x, [&](uint32_t j) { return load(floats + j); });
+      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load(floats + j); });
     } else if (type == DType::F16) {
-      total = dot_floats(n, x, [&](uint32_t j) { return load_half(halves + j); });
+      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load_half(halves + j); });
     } else if (type == DType::BF16) {
-      total = dot_floats(n, x, [&](uint32_t j) { return load_bfloat(halves + j); });
+      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load_bfloat(halves + j); });
     } else {
       decode(type, row, n, scratch);
-      total = dot_floats(n, x, [&](uint32_t j) { return load(scratch + j); });
+      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load(scratch + j); });
     }
     if (whole < n) {
       float tail[16];
       const size_t value_bytes = type == DType::F32 ? 4 : 2;
       widen(type, row + whole * value_bytes, n - whole, tail);
-      for (uint32_t j = whole; j < n; ++j) total += tail[j - whole] * x[j];
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint32_t j = whole; j < n; ++j) out[t * out_stride + i] += tail[j - whole] * x[t * x_stride + j];
     }
-    out[i] = total;
   }
 }
 
@@ -503,10 +557,95 @@ void pack_unit(const typename Type::Block* b, uint32_t row, int8_t (*codes)[256]
   }
 }
 
+// Types whose 16 rows are transposed as they lie, four bytes a row, and unpacked afterwards: less to move, and a scale of all
+// 16 rows is one register. pack_rows(unit, first row's block, row_bytes).
+template <class Type>
+constexpr bool kPacksRows = false;
+template <>
+constexpr bool kPacksRows<Q4_K> = true;
+template <>
+constexpr bool kPacksRows<Q6_K> = true;
+
+template <class Block>
+RWKVNATIVE_INLINE const Block* block_of_row(const std::byte* first, size_t row_bytes, uint32_t row) {
+  return reinterpret_cast<const Block*>(first + row * row_bytes);
+}
+
+RWKVNATIVE_INLINE void pack_rows(TileUnit<Q4_K>& unit, const std::byte* first, size_t row_bytes) {
+  alignas(64) uint8_t words[16][64];  // [word of 64 bytes][row][4]
+  for (int half = 0; half < 2; ++half) {
+    transpose16x16(block_of_row<block_q4_k>(first, row_bytes, 0)->qs + 64 * half, static_cast<int>(row_bytes), words);
+    for (int w = 0; w < 16; ++w) {
+      int8_t* codes = unit.codes + 64 * (16 * (2 * half + w / 8) + w % 8);
+      store_bytes64(codes, unpack64<0>(words[w], 15));
+      store_bytes64(codes + 64 * 8, unpack64<4>(words[w], 15));
+    }
+  }
+  alignas(64) uint32_t bytes[4][16];
+  alignas(32) uint16_t d[16], dmin[16];
+  for (uint32_t row = 0; row < 16; ++row) {
+    const auto* b = block_of_row<block_q4_k>(first, row_bytes, row);
+    uint32_t of_row[4];
+    six_bit_words(b->scales, of_row);
+    for (int i = 0; i < 4; ++i) bytes[i][row] = of_row[i];
+    d[row] = b->d;
+    dmin[row] = b->dmin;
+  }
+  const F32x16 scale = load_half(d), minimum = load_half(dmin);
+  for (int i = 0; i < 4; ++i) {
+    float(*out)[16] = i < 2 ? unit.scales + 4 * i : unit.minima + 4 * (i - 2);
+    const F32x16 factor = i < 2 ? scale : minimum;
+    store(out[0], mul(factor, unsigned_bytes<0>(bytes[i])));
+    store(out[1], mul(factor, unsigned_bytes<1>(bytes[i])));
+    store(out[2], mul(factor, unsigned_bytes<2>(bytes[i])));
+    store(out[3], mul(factor, unsigned_bytes<3>(bytes[i])));
+  }
+}
+
+RWKVNATIVE_INLINE void pack_rows(TileUnit<Q6_K>& unit, const std::byte* first, size_t row_bytes) {
+  alignas(64) uint8_t low[16][64], high[16][64];
+  transpose16x16(block_of_row<block_q6_k>(first, row_bytes, 0)->qh, static_cast<int>(row_bytes), high);
+  for (int half = 0; half < 2; ++half) {
+    transpose16x16(block_of_row<block_q6_k>(first, row_bytes, 0)->ql + 64 * half, static_cast<int>(row_bytes), low);
+    for (int w = 0; w < 8; ++w) {  // words of the first and of the second 32 values share their high bits' word
+      const uint8_t* bits = high[8 * half + w];
+      int8_t* codes = unit.codes + 64 * (32 * half + w);
+      store_bytes64(codes, or_(unpack64<0>(low[w], 15), shift_left<4>(unpack64<0>(bits, 3))));
+      store_bytes64(codes + 64 * 8, or_(unpack64<0>(low[w + 8], 15), shift_left<4>(unpack64<2>(bits, 3))));
+      store_bytes64(codes + 64 * 16, or_(unpack64<4>(low[w], 15), shift_left<4>(unpack64<4>(bits, 3))));
+      store_bytes64(codes + 64 * 24, or_(unpack64<4>(low[w + 8], 15), shift_left<4>(unpack64<6>(bits, 3))));
+    }
+  }
+  alignas(64) uint32_t bytes[4][16];
+  alignas(32) uint16_t d[16];
+  for (uint32_t row = 0; row < 16; ++row) {
+    const auto* b = block_of_row<block_q6_k>(first, row_bytes, row);
+    uint32_t of_row[4];
+    std::memcpy(of_row, b->scales, 16);
+    for (int i = 0; i < 4; ++i) bytes[i][row] = of_row[i];
+    d[row] = b->d;
+  }
+  const F32x16 scale = load_half(d), offset = set1(32.0f);
+  for (int i = 0; i < 4; ++i) {
+    const F32x16 s[4] = {mul(scale, signed_bytes<0>(bytes[i])), mul(scale, signed_bytes<1>(bytes[i])),
+                         mul(scale, signed_bytes<2>(bytes[i])), mul(scale, signed_bytes<3>(bytes[i]))};
+    for (int j = 0; j < 4; ++j) {
+      store(unit.scales[4 * i + j], s[j]);
+      store(unit.minima[4 * i + j], mul(offset, s[j]));
+    }
+  }
+}
+
 template <class Type>
 void pack_tile(const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, std::byte* tile) {
   using Unit = TileUnit<Type>;
   auto* units = reinterpret_cast<Unit*>(tile);
+  if constexpr (kPacksRows<Type>) {
+    if (rows == 16) {
+      for (uint32_t u = 0; u < blocks_of(n); ++u) pack_rows(units[u], weights + u * sizeof(typename Type::Block), row_bytes);
+      return;
+    }
+  }
   alignas(64) int8_t codes[16][256];
   alignas(64) float scales[16][16], minima[16][16];
   std::memset(codes, 0, sizeof codes);
@@ -651,7 +790,7 @@ void mix(const MixArgs& a) {
   for (uint32_t i = a.begin; i < a.end; i += 16) {
     const F32x16 h = normalized(a.x + i, set1(a.mean), set1(a.scale), a.norm_weight + i, a.norm_bias + i);
     const F32x16 step = sub(load(a.previous + i), h);
-    store(a.h + i, h);
+    if (a.h) store(a.h + i, h);
     for (uint32_t z = 0; z < a.n_out; ++z)
       store(a.out[z] + i, fma(step, load(a.lerp + size_t{z} * a.lerp_stride + i), h));
   }

@@ -43,11 +43,11 @@ float dot(const float* w, const float* x, uint32_t n) {
   return static_cast<float>(total);
 }
 
-void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x, float* out,
-             float* scratch) {
+void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x, size_t x_stride,
+             uint32_t tokens, float* out, size_t out_stride, float* scratch) {
   for (uint32_t i = 0; i < rows; ++i) {
     traits(type).dequantize(weights + i * row_bytes, scratch, n);
-    out[i] = dot(scratch, x, n);
+    for (uint32_t t = 0; t < tokens; ++t) out[t * out_stride + i] = dot(scratch, x + t * x_stride, n);
   }
 }
 
@@ -61,9 +61,11 @@ std::vector<float> activations(const Int8Block* x, uint32_t n) {
 }
 
 void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const Int8Block* x,
-              float* out) {
+              uint32_t tokens, float* out, size_t out_stride) {
   std::vector<float> scratch(n);
-  dot_f32(type, weights, row_bytes, n, rows, activations(x, n).data(), out, scratch.data());
+  for (uint32_t t = 0; t < tokens; ++t)
+    dot_f32(type, weights, row_bytes, n, rows, activations(x + size_t{t} * int8_blocks(n), n).data(), 0, 1, out + t * out_stride,
+            0, scratch.data());
 }
 
 // The reference's tiles are plain float rows.
@@ -108,7 +110,7 @@ void mix(const MixArgs& a) {
   for (uint32_t i = a.begin; i < a.end; ++i) {
     const float h = (a.x[i] - a.mean) * a.scale * a.norm_weight[i] + a.norm_bias[i];
     const float step = a.previous[i] - h;
-    a.h[i] = h;
+    if (a.h) a.h[i] = h;
     for (uint32_t z = 0; z < a.n_out; ++z) a.out[z][i] = h + step * a.lerp[size_t{z} * a.lerp_stride + i];
   }
 }

@@ -8,9 +8,10 @@
 namespace rwkvnative::cpu {
 namespace {
 
-// From here on a matrix is decoded once per tile for all tokens, below it once per token.
-constexpr uint32_t kTileTokens = 4;
+// From here on rows are decoded into tiles for all tokens, below it in registers for a few at a time.
+constexpr uint32_t kTileTokens = 10;
 constexpr uint32_t kChunkRows = 512;      // at most
+constexpr uint32_t kStripRows = 64;       // of a chunk, whose products wait to be added or activated
 constexpr uint32_t kChunksPerWorker = 8;  // enough that a slow worker does not hold up the others
 
 }  // namespace
@@ -44,6 +45,7 @@ CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
   head_rows_.reserve(shape_.rows);
   sequences_.reserve(shape_.sequences);
   argmax_.resize(shape_.sequences);
+  log_sum_exps_.resize(shape_.sequences);
   candidate_ids_.resize(size_t{shape_.sequences} * shape_.candidates);
   candidate_logits_.resize(candidate_ids_.size());
   reserve_head(shape_.sequences);
@@ -73,8 +75,12 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
         throw InputError(message("token id: expected 0 to ", plan_.n_vocab - 1, ", got ", token));
       tokens_.push_back(token);
     }
+    for (int32_t id : sequence.bias_ids)
+      if (id < 0 || static_cast<uint32_t>(id) >= plan_.n_vocab || sequence.bias_ids.size() != sequence.bias_values.size())
+        throw InputError(message("bias: expected a value for each token id, ids below ", plan_.n_vocab, ", got ", id));
     const auto end = static_cast<uint32_t>(tokens_.size());
-    sequences_.push_back({begin, end, static_cast<const CpuState*>(sequence.state_in), static_cast<CpuState*>(sequence.state_out)});
+    sequences_.push_back({begin, end, static_cast<const CpuState*>(sequence.state_in), static_cast<CpuState*>(sequence.state_out),
+                          sequence.bias_ids, sequence.bias_values});
     for (uint32_t row = begin; row < end; ++row) {
       sequence_of_row_.push_back(static_cast<uint32_t>(s));
       if (shape_.readout == Readout::AllLogits || row + 1 == end) head_rows_.push_back(row);
@@ -84,9 +90,6 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
   reserve_head(head_rows_.size());
   model_.pool.run(all_steps_);
 
-  for (size_t s = 0; s < sequences.size(); ++s)
-    if (!sequences[s].bias_ids.empty())
-      add_bias({workspace_.logits.data() + s * plan_.n_vocab, plan_.n_vocab}, sequences[s].bias_ids, sequences[s].bias_values);
   read_out();
   return ++ticket_;
 }
@@ -114,23 +117,15 @@ Result CpuProgram::wait(Ticket ticket) {
 void CpuProgram::read_out() {
   result_ = {};
   const size_t V = plan_.n_vocab, k = shape_.candidates;
-  const auto logits = [&](size_t i) { return std::span<const float>(workspace_.logits.data() + i * V, V); };
   switch (shape_.readout) {
     case Readout::None: break;
     case Readout::LastLogits:
     case Readout::AllLogits: result_.values = {workspace_.logits.data(), head_rows_.size() * V}; break;
     case Readout::Hidden: result_.values = {normed_.data(), head_rows_.size() * plan_.n_embd}; break;
-    case Readout::Argmax:
-      for (size_t s = 0; s < sequences_.size(); ++s) argmax_[s] = argmax(logits(s));
-      result_.tokens = {argmax_.data(), sequences_.size()};
-      break;
+    case Readout::Argmax: result_.tokens = {argmax_.data(), sequences_.size()}; break;
     case Readout::Candidates:
-      for (size_t s = 0; s < sequences_.size(); ++s) {
-        const std::span<int32_t> ids(candidate_ids_.data() + s * k, k);
-        const std::span<float> values(candidate_logits_.data() + s * k, k);
-        top_candidates(logits(s), ids, values);
-        result_.candidates.push_back({ids, values, log_sum_exp(logits(s))});
-      }
+      for (size_t s = 0; s < sequences_.size(); ++s)
+        result_.candidates.push_back({{candidate_ids_.data() + s * k, k}, {candidate_logits_.data() + s * k, k}, log_sum_exps_[s]});
       break;
   }
 }
@@ -212,28 +207,37 @@ CpuProgram::Step CpuProgram::shift_mix(const ShiftMixOp& op) {
       return;
     }
 
-    // First every row's h, then the mixes: a row needs its neighbour's h, and the state may be written in place.
+    // A row needs the h of its neighbour, which another worker may be at, and the state may be written in place: so first
+    // what rows of sequences of more than one token need of each other.
     const auto rows = static_cast<uint32_t>(tokens_.size());
+    const auto statistics = [&](uint32_t row, float* mean, float* scale) {
+      kernels_.norm_statistics(x.values.data() + size_t{row} * x.stride, width, op.epsilon, mean, scale);
+    };
+    if (rows != sequences_.size()) {
+      worker.for_tasks(rows, [&](uint32_t row) {
+        const uint32_t s = sequence_of_row_[row];
+        const SequenceRows& sequence = sequences_[s];
+        if (row + 1 == sequence.end) return;
+        if (row == sequence.begin)
+          std::copy_n(state_in(sequence, op.layer, op.state_part), width, workspace_.previous.data() + size_t{s} * width);
+        float mean, scale;
+        statistics(row, &mean, &scale);
+        kernels_.normalize(x.values.data() + size_t{row} * x.stride, width, mean, scale, weights(op.norm_weight),
+                           weights(op.norm_bias), workspace_.h.data() + size_t{row} * width);
+      });
+    }
     worker.for_tasks(rows, [&](uint32_t row) {
-      const float* values = x.values.data() + size_t{row} * x.stride;
-      float* h = workspace_.h.data() + size_t{row} * width;
+      const uint32_t s = sequence_of_row_[row];
+      const SequenceRows& sequence = sequences_[s];
+      const bool first = row == sequence.begin, last = row + 1 == sequence.end;
       float mean, scale;
-      kernels_.norm_statistics(values, width, op.epsilon, &mean, &scale);
-      kernels_.normalize(values, width, mean, scale, weights(op.norm_weight), weights(op.norm_bias), h);
-      const uint32_t s = sequence_of_row_[row];
-      if (row == sequences_[s].begin)
-        std::copy_n(state_in(sequences_[s], op.layer, op.state_part), width, workspace_.previous.data() + size_t{s} * width);
-    });
-    worker.for_tasks(rows, [&](uint32_t row) {
-      const uint32_t s = sequence_of_row_[row];
-      const float* h = workspace_.h.data() + size_t{row} * width;
-      const float* previous = row == sequences_[s].begin ? workspace_.previous.data() + size_t{s} * width : h - width;
-      for (uint32_t z = 0; z < n_out; ++z) {
-        float* out = slot(op.out[z]).values.data() + size_t{row} * slot(op.out[z]).stride;
-        const float* lerp = weights(op.lerp) + size_t{z} * width;
-        for (uint32_t i = 0; i < width; ++i) out[i] = h[i] + (previous[i] - h[i]) * lerp[i];
-      }
-      if (row + 1 == sequences_[s].end) std::copy_n(h, width, sequences_[s].state_out->part(op.layer, op.state_part));
+      statistics(row, &mean, &scale);
+      MixArgs a = args(row, mean, scale);
+      a.previous = !first ? workspace_.h.data() + size_t{row - 1} * width
+                   : last ? state_in(sequence, op.layer, op.state_part)
+                          : workspace_.previous.data() + size_t{s} * width;
+      a.h = last ? sequence.state_out->part(op.layer, op.state_part) : nullptr;
+      kernels_.mix(a);
     });
   };
 }
@@ -308,17 +312,16 @@ void CpuProgram::multiply(Worker& worker, const ProductGroup& group, uint32_t ro
 
 void CpuProgram::multiply_chunk(Worker& worker, const Product& product, const Task& task, uint32_t rows) const {
   const Tensor& weight = *product.weight;
-  const std::byte* bytes = weight.data + task.begin * weight.row_bytes;
-  float values[kChunkRows];
-  for (uint32_t row = 0; row < rows; ++row) {
-    const uint32_t count = task.end - task.begin;
+  float values[(kTileTokens - 1) * kStripRows];
+  for (uint32_t begin = task.begin; begin < task.end; begin += kStripRows) {
+    const std::byte* bytes = weight.data + begin * weight.row_bytes;
+    const uint32_t count = std::min(kStripRows, task.end - begin);
     if (product.in_blocks)
-      kernels_.dot_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count,
-                        product.in_blocks + size_t{row} * int8_blocks(weight.ne0), values);
+      kernels_.dot_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count, product.in_blocks, rows, values, kStripRows);
     else
-      kernels_.dot_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, product.in + row * product.in_stride, values,
-                       workspace_.scratch[worker.index()].decoded.data());
-    finish(product, task.begin, count, row, values);
+      kernels_.dot_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, product.in, product.in_stride, rows, values,
+                       kStripRows, workspace_.scratch[worker.index()].decoded.data());
+    for (uint32_t row = 0; row < rows; ++row) finish(product, begin, count, row, values + size_t{row} * kStripRows);
   }
 }
 
@@ -448,7 +451,21 @@ CpuProgram::Step CpuProgram::head(const HeadOp& op) {
     if (shape_.readout == Readout::Hidden) return;
     quantize_inputs(worker, head_group_, rows);
     multiply(worker, head_group_, rows);
+    if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax)
+      worker.for_tasks(static_cast<uint32_t>(sequences_.size()), [&](uint32_t s) { choose(s); });
   };
+}
+
+void CpuProgram::choose(uint32_t s) {
+  const std::span<float> logits(workspace_.logits.data() + size_t{s} * plan_.n_vocab, plan_.n_vocab);
+  add_bias(logits, sequences_[s].bias_ids, sequences_[s].bias_values);
+  if (shape_.readout == Readout::Argmax) {
+    argmax_[s] = argmax(logits);
+    return;
+  }
+  const size_t k = shape_.candidates;
+  top_candidates(logits, {candidate_ids_.data() + s * k, k}, {candidate_logits_.data() + s * k, k});
+  log_sum_exps_[s] = log_sum_exp(logits);
 }
 
 }  // namespace rwkvnative::cpu

@@ -47,6 +47,8 @@ class CpuProgram final : public Program {
     uint32_t begin, end;
     const CpuState* state_in;  // null: fresh
     CpuState* state_out;
+    std::span<const int32_t> bias_ids;
+    std::span<const float> bias_values;
   };
 
   Step embed(const EmbedOp& op);
@@ -63,6 +65,7 @@ class CpuProgram final : public Program {
   void multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows) const;
   void finish(const Product& product, uint32_t begin, uint32_t count, uint32_t row, const float* values) const;
   const float* state_in(const SequenceRows& sequence, uint32_t layer, uint32_t part) const;
+  void choose(uint32_t sequence);  // from its logits
   void reserve_head(size_t rows);
   void read_out();
 
@@ -90,7 +93,7 @@ class CpuProgram final : public Program {
   Buffer<Int8Block> normed_blocks_;
   std::vector<int32_t> argmax_;
   std::vector<int32_t> candidate_ids_;
-  std::vector<float> candidate_logits_;
+  std::vector<float> candidate_logits_, log_sum_exps_;
   Result result_;
 };
 

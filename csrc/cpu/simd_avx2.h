@@ -14,6 +14,7 @@ constexpr const char* kIsaName = "avx2-vnni";
 #else
 constexpr const char* kIsaName = "avx2";
 #endif
+constexpr int kDotTokens = 2;
 constexpr int kTokensAtOnce = 3;
 constexpr bool kOffsetSignedTile = false;
 
@@ -69,7 +70,8 @@ inline float sum8(__m256 a) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 inline float sum(F32x16 a) { return sum8(_mm256_add_ps(a.v[0], a.v[1])); }
-inline float sum_high_half(F32x16 a) { return sum8(a.v[1]); }
+// Lanes 8-15 of b added to a's.
+inline F32x16 add_high_half(F32x16 a, F32x16 b) { return {{a.v[0], _mm256_add_ps(a.v[1], b.v[1])}}; }
 inline float highest(F32x16 a) {
   const __m256 m = _mm256_max_ps(a.v[0], a.v[1]);
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
@@ -95,6 +97,26 @@ inline F32x16 expand4(F32x16 a) {
 }
 
 inline __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+// Lane l: byte j of words[l], as a number.
+template <int j>
+inline F32x16 unsigned_bytes(const uint32_t* words) {
+  F32x16 out;
+  for (int h = 0; h < 2; ++h) {
+    const __m256i shifted = _mm256_srli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + 8 * h)), 8 * j);
+    out.v[h] = _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(255)));
+  }
+  return out;
+}
+template <int j>
+inline F32x16 signed_bytes(const uint32_t* words) {
+  F32x16 out;
+  for (int h = 0; h < 2; ++h) {
+    const __m256i shifted = _mm256_slli_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + 8 * h)), 24 - 8 * j);
+    out.v[h] = _mm256_cvtepi32_ps(_mm256_srai_epi32(shifted, 24));
+  }
+  return out;
+}
+
 inline I32x16 zero_i32() { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
 inline B64 load_bytes(const void* p) { return {{load32(p), load32(static_cast<const char*>(p) + 32)}}; }
 inline void store_bytes64(void* p, B64 a) {

@@ -11,6 +11,7 @@ namespace {
 
 constexpr const char* kIsaName = "avx512-vnni";
 constexpr int kTokensAtOnce = 8;        // rows of activations that a matrix-matrix tile keeps in registers
+constexpr int kDotTokens = 8;           // tokens that share a decoded row: 2, 4 or 8
 constexpr bool kOffsetSignedTile = true;  // tiles hold signed codes as code + 128: vpdpbusd wants unsigned weights
 
 struct F32x16 { __m512 v; };
@@ -43,9 +44,8 @@ inline F32x16 round(F32x16 a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_
 inline F32x16 ldexp(F32x16 a, F32x16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline float sum(F32x16 a) { return _mm512_reduce_add_ps(a.v); }
 inline float highest(F32x16 a) { return _mm512_reduce_max_ps(a.v); }
-inline float sum_high_half(F32x16 a) {
-  return _mm512_mask_reduce_add_ps(0xff00, a.v);
-}
+// Lanes 8-15 of b added to a's.
+inline F32x16 add_high_half(F32x16 a, F32x16 b) { return {_mm512_mask_add_ps(a.v, 0xff00, a.v, b.v)}; }
 inline F32x16 to_float(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 // 16 floats in -127..127, rounded to the nearest, as bytes.
 inline void store_bytes(int8_t* p, F32x16 a) {
@@ -66,6 +66,17 @@ inline F32x16 expand4(F32x16 a) {
                                                  4 * c + 2, 4 * c + 1, 4 * c + 1, 4 * c + 1, 4 * c + 1, 4 * c, 4 * c, 4 * c,
                                                  4 * c),
                                 a.v)};
+}
+
+// Lane l: byte j of words[l], as a number.
+template <int j>
+inline F32x16 unsigned_bytes(const uint32_t* words) {
+  const __m512i shifted = _mm512_srli_epi32(_mm512_loadu_si512(words), 8 * j);
+  return {_mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(255)))};
+}
+template <int j>
+inline F32x16 signed_bytes(const uint32_t* words) {
+  return {_mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(_mm512_loadu_si512(words), 24 - 8 * j), 24))};
 }
 
 inline I32x16 zero_i32() { return {_mm512_setzero_si512()}; }

@@ -9,6 +9,7 @@
 namespace {
 
 constexpr const char* kIsaName = "neon-dotprod";
+constexpr int kDotTokens = 2;
 constexpr int kTokensAtOnce = 2;
 constexpr bool kOffsetSignedTile = false;
 
@@ -96,7 +97,10 @@ inline F32x16 ldexp(F32x16 a, F32x16 n) {
   return out;
 }
 inline float sum(F32x16 a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[1]), vaddq_f32(a.v[2], a.v[3]))); }
-inline float sum_high_half(F32x16 a) { return vaddvq_f32(vaddq_f32(a.v[2], a.v[3])); }
+// Lanes 8-15 of b added to a's.
+inline F32x16 add_high_half(F32x16 a, F32x16 b) {
+  return {{a.v[0], a.v[1], vaddq_f32(a.v[2], b.v[2]), vaddq_f32(a.v[3], b.v[3])}};
+}
 inline float highest(F32x16 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
 inline F32x16 to_float(I32x16 a) {
   F32x16 out;
@@ -118,6 +122,22 @@ inline F32x16 expand8(F32x16 a) {
 template <int c>
 inline F32x16 expand4(F32x16 a) {
   return {{vdupq_laneq_f32(a.v[c], 0), vdupq_laneq_f32(a.v[c], 1), vdupq_laneq_f32(a.v[c], 2), vdupq_laneq_f32(a.v[c], 3)}};
+}
+
+// Lane l: byte j of words[l], as a number.
+template <int j>
+inline F32x16 unsigned_bytes(const uint32_t* words) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i)
+    out.v[i] = vcvtq_f32_u32(vshrq_n_u32(vshlq_n_u32(vld1q_u32(words + 4 * i), 24 - 8 * j), 24));
+  return out;
+}
+template <int j>
+inline F32x16 signed_bytes(const uint32_t* words) {
+  F32x16 out;
+  for (int i = 0; i < 4; ++i)
+    out.v[i] = vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(vshlq_n_u32(vld1q_u32(words + 4 * i), 24 - 8 * j)), 24));
+  return out;
 }
 
 inline I32x16 zero_i32() { return {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }

@@ -84,12 +84,24 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
       const Matrix matrix(type, n, rows);
       constexpr uint32_t kTokens = 11;
       const std::vector<float> x = normal(size_t{n} * kTokens);
-      std::vector<float> got(rows + 1, kPad), expected(rows), scratch(size_t{n} * kTileRows + 16);
-
-      kernels.dot_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, x.data(), got.data(), scratch.data());
-      reference_kernels().dot_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, x.data(), expected.data(), scratch.data());
-      check(what + " dot_f32", {got.begin(), got.begin() + rows}, expected, kSumTolerance);
-      check(what + " dot_f32 stays in bounds", {got[rows]}, {kPad}, 0);
+      std::vector<float> scratch(size_t{n} * kTileRows + 16);
+      // Few tokens: each of the runs of 8, 4, 2 and 1 that kernels know, and two of them in a row.
+      const auto check_dot = [&](const std::string& name, auto&& run) {
+        for (uint32_t tokens : {1u, 2u, 4u, 8u, kTokens}) {
+          const size_t stride = rows + 1;
+          std::vector<float> got(stride * tokens, kPad), expected(stride * tokens, kPad);
+          run(kernels, tokens, got.data(), stride);
+          run(reference_kernels(), tokens, expected.data(), stride);
+          for (uint32_t t = 0; t < tokens; ++t)
+            check(what + " " + name + " stays in bounds", {got[t * stride + rows]}, {kPad}, 0);
+          for (std::vector<float>* values : {&got, &expected})
+            for (uint32_t t = tokens; t-- > 0;) values->erase(values->begin() + static_cast<ptrdiff_t>(t * stride + rows));
+          check(what + " " + name + " of " + std::to_string(tokens), got, expected, kSumTolerance);
+        }
+      };
+      check_dot("dot_f32", [&](const Kernels& k, uint32_t tokens, float* out, size_t stride) {
+        k.dot_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, x.data(), n, tokens, out, stride, scratch.data());
+      });
 
       std::vector<float> tile(size_t{n} * kTileRows), products(size_t{kTokens} * kTileRows + 1, kPad);
       std::vector<float> reference_products(size_t{kTokens} * kTileRows);
@@ -103,9 +115,9 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
 
       if (type.block_values == 1) continue;
       const auto blocks = quantized(kernels, x, n, kTokens);  // both sides on the same codes
-      kernels.dot_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, blocks.data(), got.data());
-      reference_kernels().dot_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, blocks.data(), expected.data());
-      check(what + " dot_int8", {got.begin(), got.begin() + rows}, expected, kSumTolerance);
+      check_dot("dot_int8", [&](const Kernels& k, uint32_t tokens, float* out, size_t stride) {
+        k.dot_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, blocks.data(), tokens, out, stride);
+      });
 
       std::vector<std::byte> packed(kernels.tile_int8_bytes(type.type, n));
       std::vector<std::byte> reference_packed(reference_kernels().tile_int8_bytes(type.type, n));
