@@ -146,7 +146,7 @@ class PyEngine {
  public:
   PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
            const py::buffer& data, const std::string& device, uint32_t n_threads, const std::string& numerics,
-           const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source)
+           const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source, uint64_t max_device_memory)
       : data_(data.request()) {
     Plan plan;
     try {
@@ -154,7 +154,8 @@ class PyEngine {
     } catch (const InputError& error) {
       throw InputError(source.empty() ? error.what() : message(source, ": ", error.what()));
     }
-    LoadOptions options{.numerics = parse_numerics(numerics), .progress = nullptr};
+    LoadOptions options{
+        .numerics = parse_numerics(numerics), .max_device_memory = max_device_memory, .progress = nullptr};
     if (progress)
       options.progress = [&](uint64_t done, uint64_t total) {
         const py::gil_scoped_acquire acquire;
@@ -187,6 +188,14 @@ class PyEngine {
     d["context_length"] = plan.context_length;
     d["weight_bytes"] = plan.weight_bytes();
     d["device_bytes"] = engine_->device_bytes();
+    const MemoryUse memory = engine_->memory();
+    d["max_device_memory"] = memory.budget;
+    d["device_bytes_used"] = memory.used;
+    d["device_bytes_peak"] = memory.peak;
+    d["layers"] = memory.layers;
+    d["resident_layers"] = memory.resident_layers;
+    d["streamed_bytes"] = memory.streamed_bytes;
+    d["host_bytes"] = memory.host_bytes;
     d["state_bytes"] = plan.state_values() * sizeof(float);
     d["prefill_rows"] = engine_->prefill_rows();
     d["max_batch"] = engine_->max_batch();
@@ -422,10 +431,11 @@ void bind_engine(py::module_& m) {
 
   py::class_<PyEngine>(m, "Engine", "A model on a device.")
       .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&, const py::buffer&,
-                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&>(),
+                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&, uint64_t>(),
            py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "auto",
            py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr,
-           py::arg("source") = "", "`source` is the file's name for messages about its tensors.")
+           py::arg("source") = "", py::arg("max_device_memory") = 0,
+           "`source` is the file's name for messages about its tensors; max_device_memory: bytes, 0 for no limit.")
       .def_property_readonly("info", &PyEngine::info)
       .def("ceilings", &PyEngine::ceilings,
            "What the device can do at best, measured now (csrc/core/profile.h); 0 where it cannot.")

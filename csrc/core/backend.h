@@ -32,6 +32,9 @@ enum class Numerics { Auto, F32, Int8 };
 
 struct LoadOptions {
   Numerics numerics = Numerics::Auto;
+  // The most memory, in bytes, that weights, activations, states and results may take on the device together. What does not
+  // fit passes through the device layer by layer. 0: what the device has. On the CPU: the most of the file to keep in memory.
+  uint64_t max_device_memory = 0;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights; may throw to cancel
 };
 
@@ -107,6 +110,15 @@ class Program {
   virtual void read_slot(SlotId slot, std::span<float> values) const = 0;
 };
 
+// Where a loaded model's bytes are. Layers count the head as one.
+struct MemoryUse {
+  uint64_t budget = 0;  // bytes; 0: no limit
+  uint64_t used = 0, peak = 0;  // bytes allocated on the device, now and at most
+  uint32_t layers = 0, resident_layers = 0;
+  uint64_t streamed_bytes = 0;  // that go to the device for each token, or for each chunk of a prompt
+  uint64_t host_bytes = 0;      // of weights kept in host memory in the device's layout
+};
+
 // A Plan's weights on a device. Programs and States must not outlive it.
 class LoadedModel {
  public:
@@ -115,6 +127,7 @@ class LoadedModel {
   virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
+  virtual MemoryUse memory() const = 0;
 };
 
 class Backend {

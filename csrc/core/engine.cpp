@@ -12,9 +12,19 @@ namespace rwkvnative {
 Engine::Engine(Plan plan, std::unique_ptr<Backend> backend, const LoadOptions& options)
     : plan_(std::move(plan)), backend_(std::move(backend)), model_(backend_->load(plan_, options)) {}
 
+template <class Make>
+auto Engine::with_room(const Program* kept, Make make) {
+  try {
+    return make();
+  } catch (const OutOfDeviceMemory&) {
+    if (std::erase_if(programs_, [&](const auto& entry) { return entry.second.program.get() != kept; }) == 0) throw;
+  }
+  return make();
+}
+
 std::unique_ptr<State> Engine::create_state() {
   const Lock lock(mutex_);
-  return model_->create_state();
+  return with_room(nullptr, [&] { return model_->create_state(); });
 }
 
 Ceilings Engine::measure_ceilings() {
@@ -31,7 +41,7 @@ Program& Engine::program(const Shape& shape) {
       programs_.erase(std::min_element(programs_.begin(), programs_.end(), older));
     }
     try {
-      cached.program = model_->compile(shape);
+      cached.program = with_room(nullptr, [&] { return model_->compile(shape); });
     } catch (...) {
       programs_.erase(shape);
       throw;
@@ -113,7 +123,7 @@ void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t 
                               .sequences = n_sequences,
                               .readout = reads ? readout : Readout::None,
                               .candidates = reads ? k : 0});
-    const Result result = ready.wait(ready.submit(submit));
+    const Result result = ready.wait(with_room(&ready, [&] { return ready.submit(submit); }));
     if (reads) sink(result, parts);
     if (progress) progress(queue.done(), queue.total());
   }
@@ -207,7 +217,7 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
   if (ahead == 1) {
     Sequence sequence{.tokens = {&token, 1}, .state_in = &state, .state_out = &state};
     for (size_t i = 0; i < n; ++i) {
-      const int32_t next = step.wait(step.submit({&sequence, 1})).tokens[0];
+      const int32_t next = step.wait(with_room(&step, [&] { return step.submit({&sequence, 1}); })).tokens[0];
       sequence.tokens = {};
       if (!on_token(next)) return;
     }

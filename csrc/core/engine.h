@@ -24,6 +24,7 @@ class Engine {
   const Plan& plan() const { return plan_; }
   const DeviceInfo& device() const { return backend_->info(); }
   uint64_t device_bytes() const { return model_->device_bytes(); }
+  MemoryUse memory() const { return model_->memory(); }
   uint32_t prefill_rows() const { return model_->prefill_rows(); }
   std::unique_ptr<State> create_state();
   Ceilings measure_ceilings();
@@ -87,6 +88,9 @@ class Engine {
   static constexpr size_t kMostPrograms = 24;
 
   Program& program(const Shape& shape);
+  // What `make` gives; where the device has no room for it, the Programs but `kept` go first.
+  template <class Make>
+  auto with_room(const Program* kept, Make make);
   // Runs all tokens; sink sees the result of each submit that has one. AllLogits has in all, other readouts where a sequence
   // ends. sink(result, parts): result entry i is of parts[i].
   void run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,

@@ -29,6 +29,11 @@ struct DeviceError : Error {
   using Error::Error;
 };
 
+// The device, or the budget given for it, has no room for an allocation. Giving something back and trying again may help.
+struct OutOfDeviceMemory : DeviceError {
+  using DeviceError::DeviceError;
+};
+
 namespace detail {
 
 inline void append(std::string& out, std::string_view text) { out += text; }

@@ -120,6 +120,12 @@ std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
   return std::make_unique<CpuProgram>(*this, shape);
 }
 
+MemoryUse CpuModel::memory() const {
+  MemoryUse use;
+  use.layers = use.resident_layers = plan.n_layer + 1;
+  return use;
+}
+
 namespace {
 
 DeviceInfo describe(const std::string& device, const Kernels& kernels, uint32_t n_threads) {

@@ -82,6 +82,7 @@ class CpuModel final : public LoadedModel {
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return workspace.rows; }
   uint64_t device_bytes() const override { return workspace.bytes(); }
+  MemoryUse memory() const override;
 
   // Whether a matrix meets its input as int8.
   bool uses_int8(const Tensor& weight) const { return numerics == Numerics::Int8 && traits(weight.type).block_values > 1; }

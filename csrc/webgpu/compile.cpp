@@ -40,16 +40,37 @@ Compiled Compiler::run() {
   compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
+    const size_t op = i, begin = compiled_.dispatches.size();
     if (add_fused(i)) {
       i += 2;
     } else {
       std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
     }
+    if (!model_.weights->groups(op).empty()) mark_unit(begin, model_.weights->groups(op).front().unit);
   }
   layer_ = -1;
   add_choice();
+  if (model_.weights->streams()) find_runs();
   model_.pipelines->finish();
   return std::move(compiled_);
+}
+
+void Compiler::mark_unit(size_t begin, uint32_t unit) {
+  if (unit == kNoUnit || !model_.weights->units()[unit].streams()) return;
+  for (size_t i = begin; i < compiled_.dispatches.size(); ++i) compiled_.dispatches[i].unit = unit;
+}
+
+void Compiler::find_runs() {
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const uint32_t unit = compiled_.dispatches[i].unit;
+    if (i == 0 || unit != compiled_.runs.back().unit) compiled_.runs.push_back({.unit = unit, .begin = i});
+    compiled_.runs.back().end = i + 1;
+  }
+  uint32_t next = kNoUnit;
+  for (size_t i = compiled_.runs.size(); i-- > 0;) {
+    compiled_.runs[i].next = next;
+    if (compiled_.runs[i].unit != kNoUnit) next = compiled_.runs[i].unit;
+  }
 }
 
 bool Compiler::reads_codes(TensorId weight) const {
@@ -236,8 +257,20 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
   vector(op.norm_weight), vector(op.norm_bias);
   const SlotPlace& out = slot(static_cast<size_t>(op.out));
   const std::string type = lower(traits(table.type).name);
-  for (const WeightGroup& piece : groups.subspan(1)) {
-    const PlacedRows& rows = piece.rows.front();
+  struct Piece {
+    PlacedRows rows;
+    Pipelines::Range range;
+  };
+  std::vector<Piece> pieces;
+  for (const WeightGroup& group : groups.subspan(1))
+    pieces.push_back({group.rows.front(), {model_.weights->buffer(group), group.offset, group.bytes}});
+  if (model_.weights->table_on_host()) {
+    const size_t row_bytes = packed_row_bytes(table.type, table.ne0);
+    compiled_.table_rows = device_.create_buffer("embedding rows", shape_.rows * row_bytes,
+                                                 WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
+    pieces.push_back({{op.table, 0, shape_.rows, 0, static_cast<uint32_t>(row_bytes / 16)}, {compiled_.table_rows.get()}});
+  }
+  for (const auto& [rows, range] : pieces) {
     ShaderText text = begin_norm(table.ne0, op.epsilon, 1);
     text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
     text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
@@ -251,7 +284,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
     text.file("embed");
     const std::string label = message("embed ", traits(table.type).name);
     cost_ = embed_cost(plan_, op);
-    const Pipelines::Range ranges[] = {{model_.weights->buffer(piece), piece.offset, piece.bytes},
+    const Pipelines::Range ranges[] = {range,
                                        {compiled_.activations.buffer().get()},
                                        {compiled_.params.get()},
                                        {compiled_.tokens.get()},
@@ -320,7 +353,11 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
            ceil_div(ceil_div(x.width, 4), chunk));
   if (shape_.readout == Readout::Hidden) return;
   const LinearMatrix matrix{op.weight, compiled_.hidden_slot, compiled_.logits_slot, Activation::None, false};
-  add_linear("head", std::span(&matrix, 1), groups.subspan(1), true);
+  for (const WeightGroup& piece : groups.subspan(1)) {
+    const size_t begin = compiled_.dispatches.size();
+    add_linear("head", std::span(&matrix, 1), std::span(&piece, 1), true);
+    mark_unit(begin, piece.unit);
+  }
 }
 
 void Compiler::add_quantize(size_t id, Grid grid) {

@@ -23,6 +23,9 @@ class Compiler {
   ShaderText shift_mix_text(const ShiftMixOp& op, size_t op_index, std::span<const bool> wanted, uint32_t& chunk) const;
   void add(const HeadOp& op, size_t op_index);
   void add_quantize(size_t slot, Grid grid);
+  // Marks the dispatches from `begin` on as readers of a unit, if it streams.
+  void mark_unit(size_t begin, uint32_t unit);
+  void find_runs();
   // compile_linear.cpp
   void add(const LinearOp& op, size_t op_index);
   // One matrix of a dispatch of linear.wgsl.

@@ -85,7 +85,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     std::map<std::tuple<DType, uint32_t, bool>, Kind> kinds;
     std::string cases, instances, parts;
     uint32_t workgroups = 0, outputs = 0, rows_of_all = 0;
-    for (const PlacedRows& placed_rows : group.rows) rows_of_all += placed_rows.rows;
+    // Of whole tensors: how a head is cut must not change its sums.
+    for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
     text.constant("kTile", kTile).file("weights").file("activations").file("activate");
     if (quantize_out) text.file("quantize_quad");

@@ -44,6 +44,7 @@ Device::Device(Adapter adapter, const Options& options)
       fault_(std::make_unique<Fault>()) {
   if (options_.memory < info_.memory_bytes || info_.memory_bytes == 0)
     info_.memory_bytes = options_.memory == UINT64_MAX ? 0 : options_.memory;
+  memory_->pretend_total(options_.memory);
   open(adapter_.get());
 }
 
@@ -70,7 +71,8 @@ void Device::open(WGPUAdapter adapter) {
   std::vector<WGPUFeatureName> features;
   for (int feature :
        {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
-        int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_ImplicitDeviceSynchronization}) {
+        int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_ImplicitDeviceSynchronization, WGPUFeatureName_HostMappedPointer}) {
+    if (feature == WGPUFeatureName_HostMappedPointer && !options_.host_pointer) continue;
     if (has(feature)) features.push_back(static_cast<WGPUFeatureName>(feature));
   }
 
@@ -130,12 +132,21 @@ void Device::open(WGPUAdapter adapter) {
     throw DeviceError(
         message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding));
   }
+  if (options_.host_pointer && has(WGPUFeatureName_HostMappedPointer)) read_host_alignment();
   WGPUAdapterInfo adapter_info{};
   if (subgroups_ && dawn().AdapterGetInfo(adapter, &adapter_info) == WGPUStatus_Success) {
     subgroup_min_size_ = std::max(1u, adapter_info.subgroupMinSize);
     subgroup_max_size_ = std::max(subgroup_min_size_, adapter_info.subgroupMaxSize);
     dawn().AdapterInfoFreeMembers(adapter_info);
   }
+}
+
+void Device::read_host_alignment() {
+  WGPUDawnHostMappedPointerLimits host{};
+  host.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnHostMappedPointerLimits);
+  WGPULimits limits{};
+  limits.nextInChain = &host.chain;
+  if (dawn().DeviceGetLimits(device_.get(), &limits) == WGPUStatus_Success) host_alignment_ = host.hostMappedPointerAlignment;
 }
 
 void Device::check() const {
@@ -165,18 +176,26 @@ void Device::push_scopes() const {
 }
 
 void Device::pop_scopes(const std::string& what) const {
-  std::string error;
+  struct Answer {
+    std::string error;
+    bool out_of_memory = false;
+  } answer;
   for (int scope = 0; scope < 3; ++scope) {
     WGPUPopErrorScopeCallbackInfo callback{};
     callback.mode = WGPUCallbackMode_WaitAnyOnly;
-    callback.userdata1 = &error;
+    callback.userdata1 = &answer;
     callback.callback = [](WGPUPopErrorScopeStatus, WGPUErrorType type, WGPUStringView text_view, void* out, void*) {
-      auto& target = *static_cast<std::string*>(out);
-      if (type != WGPUErrorType_NoError && target.empty()) target = text(text_view);
+      auto& target = *static_cast<Answer*>(out);
+      if (type == WGPUErrorType_NoError || !target.error.empty()) return;
+      target.error = text(text_view);
+      target.out_of_memory = type == WGPUErrorType_OutOfMemory;
     };
     wait(dawn().DevicePopErrorScope(get(), callback));
   }
-  if (!error.empty()) throw DeviceError(message("[webgpu] ", info_.name, ": ", what, ": ", error));
+  if (answer.error.empty()) return;
+  const std::string error = message("[webgpu] ", info_.name, ": ", what, ": ", answer.error);
+  if (answer.out_of_memory) throw OutOfDeviceMemory(error);
+  throw DeviceError(error);
 }
 
 Buffer Device::create_buffer(const std::string& label, uint64_t bytes, WGPUBufferUsage usage, bool mapped) const {
@@ -185,16 +204,42 @@ Buffer Device::create_buffer(const std::string& label, uint64_t bytes, WGPUBuffe
     throw DeviceError(message("[webgpu] ", info_.name, ": ", label, " needs a buffer of ", size,
                               " bytes, the device allows ", limits_.maxBufferSize));
   }
+  MemoryLease lease(memory_, size);
+  if (!lease) throw OutOfDeviceMemory(message("[webgpu] ", info_.name, ": ", label, ": ", memory_->refusal(size)));
   WGPUBufferDescriptor descriptor{};
   descriptor.label = view(label);
   descriptor.usage = usage;
   descriptor.size = size;
   descriptor.mappedAtCreation = mapped;
-  Buffer buffer{checked(message(label, " (", size, " bytes)"),
-                        [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }),
-                size};
+  Buffer buffer;
+  try {
+    buffer = {checked(message(label, " (", size, " bytes)"),
+                      [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }),
+              size, std::move(lease)};
+  } catch (const OutOfDeviceMemory& error) {
+    throw OutOfDeviceMemory(message(error.what(), "; ", memory_->used() - size, " bytes are in use"));
+  }
   if (!buffer) throw DeviceError(message("[webgpu] ", info_.name, ": ", label, ": no buffer of ", size, " bytes"));
   return buffer;
+}
+
+Buffer Device::import_host(const std::string& label, std::shared_ptr<const HostMemory> memory,
+                           WGPUBufferUsage usage) const {
+  const uint64_t size = memory->size();
+  // Dawn lets go of the memory some time after the buffer: the callback's reference keeps it until then.
+  WGPUBufferHostMappedPointer host{};
+  host.chain.sType = static_cast<WGPUSType>(WGPUSType_BufferHostMappedPointer);
+  host.pointer = memory->data();
+  host.disposeCallback = [](void* reference) { delete static_cast<std::shared_ptr<const HostMemory>*>(reference); };
+  host.userdata = new std::shared_ptr<const HostMemory>(std::move(memory));
+  WGPUBufferDescriptor descriptor{};
+  descriptor.nextInChain = &host.chain;
+  descriptor.label = view(label);
+  descriptor.usage = usage;
+  descriptor.size = size;
+  return {checked(message(label, " (", size, " bytes of host memory)"),
+                  [&] { return BufferHandle(dawn().DeviceCreateBuffer(get(), &descriptor)); }),
+          size, {}};
 }
 
 EncoderHandle Device::create_encoder(const char* label) const {

@@ -10,6 +10,7 @@
 
 #include "core/backend.h"
 #include "webgpu/dawn.h"
+#include "webgpu/memory.h"
 #include "webgpu/options.h"
 
 namespace rwkvnative::webgpu {
@@ -24,10 +25,10 @@ std::vector<Adapter> list_adapters();
 // The adapter that `device` names; see open_webgpu().
 Adapter choose_adapter(const std::string& device);
 
-// A range of a buffer, as a binding sees it.
 struct Buffer {
   BufferHandle handle;
   uint64_t size = 0;
+  MemoryLease lease;
 
   WGPUBuffer get() const { return handle.get(); }
   explicit operator bool() const { return bool(handle); }
@@ -52,12 +53,17 @@ class Device {
   uint32_t subgroup_min_size() const { return subgroup_min_size_; }
   uint32_t subgroup_max_size() const { return subgroup_max_size_; }
   bool timestamps() const { return timestamps_; }
+  // What the address and the size of host memory must be multiples of for import_host(); 0: the device cannot.
+  uint64_t host_alignment() const { return host_alignment_; }
+  MemoryAccount& memory() const { return *memory_; }
 
   WGPUDevice get() const { return device_.get(); }
   WGPUQueue queue() const { return queue_.get(); }
 
-  // Throws DeviceError if the device has no such room. Zeroed.
+  // Throws OutOfDeviceMemory if the device, or the budget, has no such room. Zeroed.
   Buffer create_buffer(const std::string& label, uint64_t bytes, WGPUBufferUsage usage, bool mapped = false) const;
+  // A buffer that is the host's own memory; the device reads it over its link. Takes no device memory.
+  Buffer import_host(const std::string& label, std::shared_ptr<const HostMemory> memory, WGPUBufferUsage usage) const;
 
   EncoderHandle create_encoder(const char* label) const;
   void submit(EncoderHandle encoder) const;
@@ -91,6 +97,7 @@ class Device {
   };
 
   void open(WGPUAdapter adapter);
+  void read_host_alignment();
   void push_scopes() const;
   void pop_scopes(const std::string& what) const;
 
@@ -104,6 +111,8 @@ class Device {
   uint64_t max_binding_ = 0;
   bool subgroups_ = false;
   bool timestamps_ = false;
+  uint64_t host_alignment_ = 0;
+  std::shared_ptr<MemoryAccount> memory_ = std::make_shared<MemoryAccount>();
   uint32_t subgroup_min_size_ = 1, subgroup_max_size_ = 1;
 };
 

@@ -2,11 +2,17 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "webgpu/ceilings.h"
 #include "webgpu/program.h"
 #include "webgpu/webgpu.h"
 
 namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint32_t kLeastRows = 8;  // of a chunk of a prompt
+
+}  // namespace
 
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
                          const LoadOptions& options)
@@ -17,7 +23,49 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->int8 = options.numerics != Numerics::F32;
   parts_->states =
       std::make_shared<StateArena>(parts_->device, parts_->pipelines, std::make_shared<StateLayout>(plan));
-  parts_->weights = std::make_unique<Weights>(*parts_->device, plan, options.progress);
+  // Without a budget of the caller's: what the device has, less what its driver and others keep.
+  const uint64_t total = std::min(parts_->device->info().memory_bytes, parts_->device->memory().pretended_total());
+  uint64_t budget = options.max_device_memory != 0 ? options.max_device_memory : total / 16 * 15;
+  for (;;) {
+    try {
+      load_weights(budget, options);
+      return;
+    } catch (const BudgetTooSmall& error) {
+      if (options.max_device_memory != 0) throw;
+      throw DeviceError(message("[webgpu] ", parts_->device->info().name, ": the model's weights need ",
+                                plan.weight_bytes() >> 20, " MiB of device memory, the device has ", total >> 20,
+                                " MiB, too little even for a layer at a time; take a smaller model or type (", error.what(),
+                                ")"));
+    } catch (const OutOfDeviceMemory&) {
+      // Others hold a part of the device: what could be had is the budget then.
+      const uint64_t had = parts_->device->memory().peak();
+      parts_->weights = nullptr;
+      parts_->stream = nullptr;
+      if (options.max_device_memory != 0 || had == 0 || had >= budget) throw;
+      budget = had / 16 * 15;
+    }
+  }
+}
+
+void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
+  const Device& device = *parts_->device;
+  const Plan& plan = *parts_->plan;
+  device.memory().set_budget(options.max_device_memory);
+  device.memory().reset_peak();
+  WeightLimits limits{.budget = budget};
+  limits.staging = std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
+  for (prefill_rows_ = usual_rows();; prefill_rows_ = std::max(kLeastRows, prefill_rows_ / 2 / 8 * 8)) {
+    limits.working = working_bytes(plan, prefill_rows_, parts_->states->layout().bytes()) + 3 * limits.staging;
+    try {
+      parts_->weights = std::make_unique<Weights>(device, plan, limits, options.progress);
+      break;
+    } catch (const BudgetTooSmall&) {
+      if (prefill_rows_ <= kLeastRows) throw;  // shorter chunks of a prompt rather than nothing
+    }
+  }
+  // Of a limit that the device itself sets, no more is used for weights; states may try.
+  if (parts_->weights->streams())
+    parts_->stream = std::make_unique<WeightStream>(device, plan, *parts_->weights, limits.staging, options.progress);
 }
 
 std::unique_ptr<State> DeviceModel::create_state() {
@@ -26,12 +74,31 @@ std::unique_ptr<State> DeviceModel::create_state() {
 
 std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) { return std::make_unique<DeviceProgram>(parts_, shape); }
 
-uint32_t DeviceModel::prefill_rows() const {
+MemoryUse DeviceModel::memory() const {
+  const MemoryAccount& account = parts_->device->memory();
+  MemoryUse use{.budget = account.budget(), .used = account.used(), .peak = account.peak()};
+  bool whole_head = true;
+  for (const Unit& unit : parts_->weights->units()) {
+    if (unit.streams()) use.streamed_bytes += unit.bytes;
+    if (unit.of_head) {
+      whole_head = whole_head && !unit.streams();
+    } else {
+      ++use.layers;
+      use.resident_layers += unit.streams() ? 0 : 1;
+    }
+  }
+  ++use.layers;
+  use.resident_layers += whole_head ? 1 : 0;
+  if (parts_->stream) use.host_bytes = parts_->stream->host_bytes();
+  return use;
+}
+
+uint32_t DeviceModel::usual_rows() const {
   // All logits of a chunk and its activations must fit a binding, with room to spare.
   uint64_t widths = parts_->plan->n_vocab;
   for (const Slot& slot : parts_->plan->slots) widths += slot.width;
   const uint64_t fit = parts_->device->max_binding() / 2 / std::max<uint64_t>(1, widths * 6);
-  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, 8, 128));
+  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, 128));
 }
 
 DeviceBackend::DeviceBackend(const std::string& device)

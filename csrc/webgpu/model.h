@@ -7,6 +7,7 @@
 #include "webgpu/device.h"
 #include "webgpu/pipelines.h"
 #include "webgpu/state.h"
+#include "webgpu/stream.h"
 #include "webgpu/weights.h"
 
 namespace rwkvnative::webgpu {
@@ -19,6 +20,7 @@ struct LoadedParts {
   bool int8 = true;  // how activations meet quantized weights
   std::shared_ptr<StateArena> states;
   std::unique_ptr<const Weights> weights;
+  std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
 };
 
 class DeviceModel final : public LoadedModel {
@@ -28,10 +30,14 @@ class DeviceModel final : public LoadedModel {
 
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;
-  uint32_t prefill_rows() const override;
+  uint32_t prefill_rows() const override { return prefill_rows_; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
+  MemoryUse memory() const override;
 
  private:
+  uint32_t usual_rows() const;
+  void load_weights(uint64_t budget, const LoadOptions& options);
+  uint32_t prefill_rows_ = 0;
   std::shared_ptr<LoadedParts> parts_;
 };
 

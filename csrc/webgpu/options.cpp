@@ -82,23 +82,24 @@ Tuning parse_tuning(const std::string& text) {
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
-      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"timestamps", &options.timestamps}};
+      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"timestamps", &options.timestamps},
+      {"host-pointer", &options.host_pointer}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4 or timestamps, got \"", item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, timestamps or host-pointer, got \"", item, "\""));
     }
     *found->second = false;
   });
   const std::string validation = variable("RWKVNATIVE_WEBGPU_VALIDATION");
   options.validation = !validation.empty() && validation != "0";
-  if (const std::string limit = variable("RWKVNATIVE_WEBGPU_MAX_BINDING"); !limit.empty()) {
-    options.max_binding = number<uint64_t>("RWKVNATIVE_WEBGPU_MAX_BINDING", limit);
-  }
-  if (const std::string limit = variable("RWKVNATIVE_WEBGPU_MEMORY"); !limit.empty()) {
-    options.memory = number<uint64_t>("RWKVNATIVE_WEBGPU_MEMORY", limit);
-  }
+  const auto limit = [](const char* name, uint64_t& value) {
+    if (const std::string text = variable(name); !text.empty()) value = number<uint64_t>(name, text);
+  };
+  limit("RWKVNATIVE_WEBGPU_MAX_BINDING", options.max_binding);
+  limit("RWKVNATIVE_WEBGPU_MEMORY", options.memory);
+  limit("RWKVNATIVE_WEBGPU_HOST_CACHE", options.host_cache);
   options.tuning = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));
   return options;
 }

@@ -1,10 +1,11 @@
 // What the environment may change about a device, read once when it is opened. For tests (forced fallbacks, validation) and
 // for measuring (tuning constants).
 //
-//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps
+//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps, host-pointer
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
+//   RWKVNATIVE_WEBGPU_HOST_CACHE  a number of bytes: the most host memory for streamed weights in the device's layout
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning
 #pragma once
 
@@ -40,8 +41,10 @@ struct Options {
   bool dot4 = true;
   bool timestamps = true;
   bool validation = false;
+  bool host_pointer = true;
   uint64_t max_binding = UINT64_MAX;
   uint64_t memory = UINT64_MAX;
+  uint64_t host_cache = UINT64_MAX;  // and no more than what the machine can spare
   Tuning tuning;
 
   // Throws InputError naming the variable and what it holds.

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -27,7 +28,8 @@ float key_logit(uint32_t key) { return std::bit_cast<float>((key & 0x80000000u) 
 DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape)
     : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
   const bool reads_back = shape.readout != Readout::None;
-  flights_.resize(std::max(1u, model_->device->options().tuning.in_flight));
+  // Where the host gathers the embedding rows it must know a token before it can begin the next.
+  flights_.resize(model_->weights->table_on_host() ? 1 : std::max(1u, model_->device->options().tuning.in_flight));
   const uint32_t head_rows = shape.readout == Readout::AllLogits ? shape.rows : shape.sequences;
   for (Flight& flight : flights_) {
     if (!reads_back) continue;
@@ -69,7 +71,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
         throw InputError(message("[webgpu] submit: expected token ids below ", model_->plan->n_vocab, ", got ", token));
       }
       uint32_t* row = params_.data() + 4 * (1 + shape_.sequences + work.rows + r);
-      row[0] = static_cast<uint32_t>(token);
+      row[0] = compiled_.table_rows ? work.rows + r : static_cast<uint32_t>(token);
       row[1] = s;
     }
     work.rows += rows;
@@ -80,12 +82,30 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
   params_[2] = work.head_rows;
   prepare_bias(sequences, work);
   prepare_states(sequences);
+  if (compiled_.table_rows) gather_table_rows(sequences);
   if (params_ != written_params_) {
     dawn().QueueWriteBuffer(model_->device->queue(), compiled_.params.get(), 0, params_.data(),
                             params_.size() * sizeof(uint32_t));
     written_params_ = params_;
   }
   return work;
+}
+
+void DeviceProgram::gather_table_rows(std::span<const Sequence> sequences) {
+  const auto embed = std::find_if(model_->plan->ops.begin(), model_->plan->ops.end(),
+                                  [](const Op& op) { return std::holds_alternative<EmbedOp>(op); });
+  const Tensor& table = model_->plan->tensor(std::get<EmbedOp>(*embed).table);
+  const size_t row_bytes = packed_row_bytes(table.type, table.ne0);
+  table_rows_.clear();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const std::span<const int32_t> chosen(chosen_.data() + (sequences[s].tokens.empty() ? s : 0), 1);
+    for (int32_t token : sequences[s].tokens.empty() ? chosen : sequences[s].tokens) {
+      table_rows_.resize(table_rows_.size() + row_bytes);
+      pack_rows(table.type, table.ne0, table.data + static_cast<size_t>(token) * table.row_bytes, table.row_bytes, 1,
+                table_rows_.data() + table_rows_.size() - row_bytes);
+    }
+  }
+  dawn().QueueWriteBuffer(model_->device->queue(), compiled_.table_rows.get(), 0, table_rows_.data(), table_rows_.size());
 }
 
 void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work) {
@@ -215,6 +235,23 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
   dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
 }
 
+void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
+  WeightStream& stream = *model_->stream;
+  try {
+    for (const Run& run : compiled_.runs) {
+      if (run.unit != kNoUnit) stream.before(run.unit, run.next, encoder);
+      WGPUComputePassDescriptor descriptor{};
+      const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+      for (size_t i = run.begin; i < run.end; ++i) encode(pass.get(), compiled_.dispatches[i], sequences, work);
+      dawn().ComputePassEncoderEnd(pass.get());
+      if (run.unit != kNoUnit) stream.after(run.next, encoder);
+    }
+  } catch (...) {
+    stream.forget();
+    throw;
+  }
+}
+
 void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
   if (table_) return table_->submitted();
   auto& out = *static_cast<DeviceState*>(sequences[0].state_out);
@@ -223,7 +260,7 @@ void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
 
 uint64_t DeviceProgram::scratch_bytes() const {
   uint64_t bytes = compiled_.activations.buffer().size;
-  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias})
+  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.table_rows})
     bytes += buffer->size;
   if (table_) bytes += table_->device_bytes();
   for (const Flight& flight : flights_) bytes += flight.readback.size;
@@ -268,8 +305,10 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
 
   EncoderHandle encoder = device.create_encoder("program");
   encode_states(encoder.get(), sequences);
-  WGPUComputePassDescriptor descriptor{};
-  {
+  if (!compiled_.runs.empty()) {
+    encode_streaming(encoder, sequences, work);
+  } else {
+    WGPUComputePassDescriptor descriptor{};
     const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
     for (const Dispatch& dispatch : compiled_.dispatches) encode(pass.get(), dispatch, sequences, work);
     dawn().ComputePassEncoderEnd(pass.get());
@@ -314,12 +353,13 @@ Result DeviceProgram::wait(Ticket ticket) {
   return result;
 }
 
-Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) const {
+Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
   Result result;
   if (shape_.readout == Readout::Argmax) {
     flight.ids.resize(flight.sequences);
     std::memcpy(flight.ids.data(), mapped, flight.sequences * sizeof(int32_t));
     result.tokens = flight.ids;
+    if (compiled_.table_rows) chosen_ = flight.ids;
     return result;
   }
   if (shape_.readout == Readout::Candidates) {

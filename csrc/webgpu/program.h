@@ -36,14 +36,24 @@ struct Dispatch {
   Grid grid = Grid::Fixed;
   uint32_t x = 1, tile = 1;
   uint32_t state_part = 0;  // of those that work on states
+  uint32_t unit = kNoUnit;  // the streamed unit that it reads
   int32_t layer = -1;
   Cost cost;
+};
+
+// Dispatches in a row that read one streamed unit, or none.
+struct Run {
+  uint32_t unit = kNoUnit;
+  size_t begin = 0, end = 0;
+  uint32_t next = kNoUnit;  // the streamed unit that is wanted after `unit`
 };
 
 // Everything that compiling makes.
 struct Compiled {
   Activations activations;
   std::vector<Dispatch> dispatches;
+  std::vector<Run> runs;  // of the dispatches; empty if nothing streams
+  Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
   size_t logits_slot = 0, hidden_slot = 0;
   size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
@@ -84,6 +94,7 @@ class DeviceProgram final : public Program {
   };
 
   Work prepare(std::span<const Sequence> sequences);
+  void gather_table_rows(std::span<const Sequence> sequences);
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
   void prepare_states(std::span<const Sequence> sequences);
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
@@ -94,10 +105,12 @@ class DeviceProgram final : public Program {
   std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work);
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
+  // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
+  void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;
-  Result unpack(Flight& flight, const std::byte* mapped) const;
+  Result unpack(Flight& flight, const std::byte* mapped);
   void host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const;
 
   std::shared_ptr<const LoadedParts> model_;
@@ -110,6 +123,8 @@ class DeviceProgram final : public Program {
   std::vector<uint32_t> params_, written_params_;
   std::vector<uint32_t> bias_;
   bool has_choice_ = false;  // a token chosen by an earlier submit is on the device
+  std::vector<int32_t> chosen_;       // the same, on the host, if that gathers the table's rows
+  std::vector<std::byte> table_rows_;
 };
 
 // compile.cpp

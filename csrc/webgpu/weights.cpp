@@ -1,19 +1,16 @@
 #include "webgpu/weights.h"
 
 #include <algorithm>
-#include <numeric>
-#include <thread>
 
 #include "core/error.h"
 #include "core/pack.h"
+#include "webgpu/staging.h"
 
 namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint64_t kAlignment = 256;           // of a binding; the largest that WebGPU allows a device to ask for
 constexpr uint64_t kBufferBytes = 1ull << 30;  // of one buffer of weights, unless a single group is larger
-constexpr uint64_t kStagingBytes = 16 << 20;
-constexpr size_t kStagingBuffers = 3;
 
 // The tensors of an op that must share one binding, and those that may be split by rows.
 struct OpTensors {
@@ -48,73 +45,6 @@ void append(WeightGroup& group, const Tensor& tensor, TensorId id, uint32_t firs
   group.bytes += row_bytes * rows;
 }
 
-// Packs rows on several threads.
-void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, std::byte* out) {
-  const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
-  const uint64_t n_threads =
-      std::clamp<uint64_t>(rows * row_bytes >> 20, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-  const uint64_t share = (rows + n_threads - 1) / n_threads;
-  const auto work = [&](uint64_t begin) {
-    const uint64_t end = std::min(rows, begin + share);
-    if (begin < end) {
-      pack_rows(tensor.type, tensor.ne0, tensor.data + (first_row + begin) * tensor.row_bytes, tensor.row_bytes,
-                end - begin, out + begin * row_bytes);
-    }
-  };
-  std::vector<std::thread> threads;
-  for (uint64_t t = 1; t < n_threads; ++t) threads.emplace_back(work, t * share);
-  work(0);
-  for (std::thread& thread : threads) thread.join();
-}
-
-// A ring of mapped buffers through which weights go to the device.
-class Staging {
- public:
-  explicit Staging(const Device& device) : device_(device), slots_(kStagingBuffers) {}
-
-  // Memory of at least `bytes` for the next copy().
-  std::byte* next(uint64_t bytes) {
-    Slot& slot = slots_[index_];
-    if (!slot.buffer || slot.buffer.size < bytes) {
-      slot = {device_.create_buffer("staging", std::max(bytes, kStagingBytes),
-                                    WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true),
-              {},
-              false};
-    } else if (slot.pending) {
-      device_.wait(slot.mapped);
-      slot.pending = false;
-    }
-    auto* memory = static_cast<std::byte*>(dawn().BufferGetMappedRange(slot.buffer.get(), 0, slot.buffer.size));
-    if (memory == nullptr)
-      throw DeviceError(message("[webgpu] ", device_.info().name, ": staging memory cannot be mapped"));
-    return memory;
-  }
-
-  void copy(WGPUBuffer target, uint64_t offset, uint64_t bytes) {
-    Slot& slot = slots_[index_];
-    dawn().BufferUnmap(slot.buffer.get());
-    EncoderHandle encoder = device_.create_encoder("upload");
-    dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), slot.buffer.get(), 0, target, offset, bytes);
-    device_.submit(std::move(encoder));
-    WGPUBufferMapCallbackInfo callback{};
-    callback.mode = WGPUCallbackMode_WaitAnyOnly;
-    callback.callback = [](WGPUMapAsyncStatus, WGPUStringView, void*, void*) {};
-    slot.mapped = dawn().BufferMapAsync(slot.buffer.get(), WGPUMapMode_Write, 0, slot.buffer.size, callback);
-    slot.pending = true;
-    index_ = (index_ + 1) % slots_.size();
-  }
-
- private:
-  struct Slot {
-    Buffer buffer;
-    WGPUFuture mapped{};
-    bool pending = false;
-  };
-  const Device& device_;
-  std::vector<Slot> slots_;
-  size_t index_ = 0;
-};
-
 }  // namespace
 
 const PlacedRows& placed(const WeightGroup& group, TensorId tensor) {
@@ -124,39 +54,66 @@ const PlacedRows& placed(const WeightGroup& group, TensorId tensor) {
   throw DeviceError(message("[webgpu] tensor ", tensor, " is not in its group"));
 }
 
-Weights::Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress)
+Weights::Weights(const Device& device, const Plan& plan, const WeightLimits& limits,
+                 const std::function<void(uint64_t, uint64_t)>& progress)
     : device_(device) {
-  place(plan);
-  const uint64_t needed = std::accumulate(buffer_bytes_.begin(), buffer_bytes_.end(), uint64_t{0});
-  if (const uint64_t has = device.info().memory_bytes; has != 0 && needed > has) {
-    throw DeviceError(message("[webgpu] ", device.info().name, ": the model's weights need ", needed >> 20,
-                              " MiB of device memory, the device has ", has >> 20, " MiB; take a smaller model or type"));
+  group(plan, UINT64_MAX);
+  if (limits.budget != 0) {
+    Demand wanted = demand(limits.working);
+    uint64_t all = wanted.always + wanted.table + wanted.working, layer = 0;
+    for (const Unit& unit : units_) {
+      all += unit.bytes;
+      if (!unit.of_head) layer = std::max(layer, unit.bytes);
+    }
+    if (all > limits.budget && layer != 0) {
+      group(plan, layer);
+      wanted = demand(limits.working);
+    }
+    table_on_host_ = !choose_residency(units_, wanted, limits.budget);
   }
+  place();
   for (size_t i = 0; i < buffer_bytes_.size(); ++i) {
     buffers_.push_back(
         device.create_buffer(message("weights ", i), buffer_bytes_[i], WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst));
   }
-  upload(plan, progress);
+  upload(plan, limits.staging, progress);
 }
 
-void Weights::place_in_buffer(WeightGroup& group) {
-  group.bytes = std::max<uint64_t>(round_up(group.bytes, 16), 16);
-  uint64_t offset = buffer_bytes_.empty() ? 0 : round_up(buffer_bytes_.back(), kAlignment);
-  const uint64_t buffer_limit = std::min(std::max(kBufferBytes, group.bytes), device_.limits().maxBufferSize);
-  if (buffer_bytes_.empty() || offset + group.bytes > buffer_limit) {
-    buffer_bytes_.push_back(0);
-    offset = 0;
+Demand Weights::demand(uint64_t working) const {
+  Demand demand{.always = 0, .table = 0, .working = working};
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    for (size_t g = 0; g < ops_[op].size(); ++g) {
+      const WeightGroup& group = ops_[op][g];
+      if (group.unit == kNoUnit) (embeds_[op] && g != 0 ? demand.table : demand.always) += round_up(group.bytes, kAlignment);
+    }
   }
-  group.buffer = static_cast<uint32_t>(buffer_bytes_.size() - 1);
-  group.offset = offset;
-  buffer_bytes_.back() = offset + group.bytes;
+  return demand;
 }
 
-void Weights::place(const Plan& plan) {
-  const uint64_t limit = device_.max_binding();
-  merged_.resize(plan.ops.size());
+// Groups the tensors of each op, and the groups into units. Pieces of the head take at most `head_limit` bytes.
+void Weights::group(const Plan& plan, uint64_t head_limit) {
+  ops_.clear();
+  units_.clear();
+  merged_.assign(plan.ops.size(), false);
+  embeds_.assign(plan.ops.size(), false);
+  uint32_t unit = kNoUnit, layer = UINT32_MAX;
+  const auto enter_layer = [&](const Op& op) {
+    const auto* mix = std::get_if<ShiftMixOp>(&op);
+    const auto* wkv7 = std::get_if<Wkv7Op>(&op);
+    const uint32_t now = mix != nullptr ? mix->layer : wkv7 != nullptr ? wkv7->layer : layer;
+    if (now == layer) return;
+    layer = now;
+    unit = static_cast<uint32_t>(units_.size());
+    units_.push_back({.name = message("layer ", layer)});
+  };
+  const auto join = [&](WeightGroup& group) {
+    group.bytes = std::max<uint64_t>(round_up(group.bytes, 16), 16);
+    group.unit = unit;
+    if (unit != kNoUnit) units_[unit].bytes += round_up(group.bytes, kAlignment);
+  };
   for (size_t i = 0; i < plan.ops.size(); ++i) {
     const Op& op = plan.ops[i];
+    enter_layer(op);
     if (i + 2 < plan.ops.size() && std::holds_alternative<ShiftMixOp>(op) &&
         std::holds_alternative<LinearOp>(plan.ops[i + 1]) && std::holds_alternative<Wkv7Op>(plan.ops[i + 2])) {
       WeightGroup group;
@@ -166,14 +123,18 @@ void Weights::place(const Plan& plan) {
           for (TensorId id : *ids) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
         }
       }
-      if (group.bytes <= limit) {
-        place_in_buffer(group);
+      if (group.bytes <= device_.max_binding()) {
+        join(group);
         merged_[i] = true;
         ops_.insert(ops_.end(), 3, {group});
         i += 2;
         continue;
       }
     }
+    const bool of_head = std::holds_alternative<HeadOp>(op);
+    embeds_[i] = std::holds_alternative<EmbedOp>(op);
+    if (of_head || embeds_[i]) unit = kNoUnit;
+    const uint64_t limit = device_.max_binding();
     const OpTensors tensors = std::visit(CollectTensors{}, op);
     std::vector<WeightGroup> groups;
     if (!tensors.together.empty()) {
@@ -186,17 +147,20 @@ void Weights::place(const Plan& plan) {
       }
       groups.push_back(std::move(group));
     }
+    const size_t vectors = groups.size();
+    const uint64_t piece_limit = of_head ? std::min(limit, head_limit) : limit;
     bool open = false;  // whether the last group takes more matrices
     for (TensorId id : tensors.matrices) {
       const Tensor& tensor = plan.tensor(id);
       const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
       for (uint32_t row = 0; row < tensor.ne1;) {
         const uint64_t wanted = tensor.ne1 - row;
-        uint64_t room = open ? (limit - groups.back().bytes) / row_bytes : 0;
+        uint64_t room = open ? (piece_limit - groups.back().bytes) / row_bytes : 0;
         if (room < wanted) {  // rather a new group than a split
           groups.emplace_back();
           open = true;
-          room = limit / row_bytes;
+          room = piece_limit / row_bytes;
+          if (of_head) room = std::min(std::max<uint64_t>(room, 32), limit / row_bytes);
         }
         // Pieces start at multiples of 32 rows, the block of a quantized output.
         const uint32_t rows = static_cast<uint32_t>(room < wanted ? room / 32 * 32 : wanted);
@@ -208,53 +172,87 @@ void Weights::place(const Plan& plan) {
         row += rows;
       }
     }
-    for (WeightGroup& group : groups) place_in_buffer(group);
+    for (size_t g = 0; g < groups.size(); ++g) {
+      if (of_head && g >= vectors) {
+        const PlacedRows& rows = groups[g].rows.front();
+        unit = static_cast<uint32_t>(units_.size());
+        units_.push_back(
+            {.name = message("head, rows ", rows.first_row, " to ", rows.first_row + rows.rows - 1), .of_head = true});
+      }
+      join(groups[g]);
+    }
     ops_.push_back(std::move(groups));
   }
 }
 
-void Weights::upload(const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress) {
+std::vector<const WeightGroup*> Weights::each_group() const {
   std::vector<const WeightGroup*> each;
   for (size_t op = 0; op < ops_.size(); ++op) {
     for (const WeightGroup& group : ops_[op]) each.push_back(&group);
     if (merged_[op]) op += 2;
   }
+  return each;
+}
+
+void Weights::place_in_buffer(WeightGroup& group) {
+  uint64_t offset = buffer_bytes_.empty() ? 0 : round_up(buffer_bytes_.back(), kAlignment);
+  const uint64_t buffer_limit = std::min(std::max(kBufferBytes, group.bytes), device_.limits().maxBufferSize);
+  if (buffer_bytes_.empty() || offset + group.bytes > buffer_limit) {
+    buffer_bytes_.push_back(0);
+    offset = 0;
+  }
+  group.buffer = static_cast<uint32_t>(buffer_bytes_.size() - 1);
+  group.offset = offset;
+  buffer_bytes_.back() = offset + group.bytes;
+}
+
+// What stays goes into large buffers one behind the other; a streamed unit's groups into its slot, from the start.
+void Weights::place() {
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    if (table_on_host_ && embeds_[op]) ops_[op].resize(1);
+    for (WeightGroup& group : ops_[op])
+      if (group.unit == kNoUnit || !units_[group.unit].streams()) place_in_buffer(group);
+    if (merged_[op]) op += 2;
+  }
+  uint64_t slot_bytes = 0;
+  for (const Unit& unit : units_) {
+    if (unit.streams()) slot_bytes = std::max(slot_bytes, unit.bytes);
+  }
+  const auto first_slot = static_cast<uint32_t>(buffer_bytes_.size());
+  if (slot_bytes != 0) buffer_bytes_.insert(buffer_bytes_.end(), kSlots, slot_bytes);
+  std::vector<uint64_t> filled(units_.size(), 0);
+  for (size_t op = 0; op < ops_.size(); ++op) {
+    for (WeightGroup& group : ops_[op]) {
+      if (group.unit == kNoUnit || !units_[group.unit].streams()) continue;
+      group.buffer = first_slot + units_[group.unit].slot;
+      group.offset = filled[group.unit];
+      filled[group.unit] += round_up(group.bytes, kAlignment);
+    }
+    if (!merged_[op]) continue;
+    ops_[op + 1] = ops_[op + 2] = ops_[op];
+    op += 2;
+  }
+}
+
+void Weights::upload(const Plan& plan, uint64_t staging_bytes, const std::function<void(uint64_t, uint64_t)>& progress) {
+  std::vector<const WeightGroup*> each = each_group();
+  std::erase_if(each, [&](const WeightGroup* group) { return group->unit != kNoUnit && units_[group->unit].streams(); });
   uint64_t total = 0, done = 0;
   for (const WeightGroup* group : each) {
     for (const PlacedRows& rows : group->rows) total += rows.rows * plan.tensor(rows.tensor).row_bytes;
   }
-  Staging staging(device_);
-  for (const WeightGroup* one : each) {
-    {
-      const WeightGroup& group = *one;
-      // A chunk is a run of the group's bytes: many small vectors, or some rows of a matrix.
-      uint64_t chunk_at = 0, chunk_bytes = 0;
-      std::byte* memory = nullptr;
-      const auto flush = [&] {
-        if (chunk_bytes != 0) staging.copy(buffers_[group.buffer].get(), group.offset + chunk_at, chunk_bytes);
-        chunk_at += chunk_bytes;
-        chunk_bytes = 0;
-        memory = nullptr;
-        if (progress) progress(done, total);
-      };
-      for (const PlacedRows& placed_rows : group.rows) {
-        const Tensor& tensor = plan.tensor(placed_rows.tensor);
-        const uint64_t row_bytes = uint64_t{placed_rows.row_vec4s} * 16;
-        for (uint64_t row = 0; row < placed_rows.rows;) {
-          if (chunk_bytes + row_bytes > kStagingBytes) flush();
-          if (memory == nullptr) memory = staging.next(std::max(row_bytes, std::min(kStagingBytes, group.bytes)));
-          const uint64_t fit = std::max<uint64_t>(1, (kStagingBytes - chunk_bytes) / row_bytes);
-          const uint64_t rows = std::min(fit, placed_rows.rows - row);
-          pack_parallel(tensor, placed_rows.first_row + row, rows, memory + chunk_bytes);
-          chunk_bytes += rows * row_bytes;
-          done += rows * tensor.row_bytes;
-          row += rows;
-        }
-      }
-      flush();
-    }
+  Staging staging(device_, staging_bytes);
+  for (const WeightGroup* group : each) {
+    staging.upload(plan, *group, buffers_[group->buffer].get(), group->offset, [&](uint64_t bytes) {
+      done += bytes;
+      if (progress) progress(done, total);
+    });
   }
   device_.wait_idle();
+}
+
+bool Weights::streams() const {
+  return std::any_of(units_.begin(), units_.end(), [](const Unit& unit) { return unit.streams(); });
 }
 
 uint64_t Weights::device_bytes() const {

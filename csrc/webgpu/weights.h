@@ -6,6 +6,7 @@
 
 #include "core/plan.h"
 #include "webgpu/device.h"
+#include "webgpu/residency.h"
 
 namespace rwkvnative::webgpu {
 
@@ -22,31 +23,54 @@ struct WeightGroup {
   std::vector<PlacedRows> rows;
   uint32_t buffer = 0;
   uint64_t offset = 0, bytes = 0;
+  uint32_t unit = kNoUnit;  // what it stays or streams with
+};
+
+// What loading may use.
+struct WeightLimits {
+  uint64_t budget = 0;         // bytes on the device for everything; 0: no limit
+  uint64_t working = 0;        // of them for what is not weights
+  uint64_t staging = 16 << 20;  // bytes of a staging buffer
 };
 
 class Weights {
  public:
   // Places the tensors of each op: all of an op's tensors in one group where they fit a binding; matrices of Embed, Linear
-  // and Head that do not are split by rows over several groups. Then packs and uploads, telling `progress` bytes of the
-  // file. Throws DeviceError if the device has no room.
-  Weights(const Device& device, const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
+  // and Head that do not are split by rows over several groups. Decides what streams (residency.h), then packs and uploads
+  // the rest, telling `progress` bytes of the file. Throws OutOfDeviceMemory if the device has no room, InputError if the
+  // budget is too small.
+  Weights(const Device& device, const Plan& plan, const WeightLimits& limits,
+          const std::function<void(uint64_t, uint64_t)>& progress);
 
   // Groups of an op: [0] the vectors of Embed and Head, everything of ShiftMix and Wkv7; then the pieces of matrices.
-  // ShiftMix, Linear and Wkv7 in a row share one group where it fits a binding: see merged().
+  // ShiftMix, Linear and Wkv7 in a row share one group where it fits a binding: see merged(). Embed has no pieces if
+  // table_on_host().
   std::span<const WeightGroup> groups(size_t op) const { return ops_.at(op); }
   // Whether ops op, op + 1 and op + 2 share one group.
   bool merged(size_t op) const { return merged_.at(op); }
+  // What a dispatch binds for a group: of a streamed unit, its slot.
   WGPUBuffer buffer(const WeightGroup& group) const { return buffers_.at(group.buffer).get(); }
   uint64_t device_bytes() const;
 
+  const std::vector<Unit>& units() const { return units_; }
+  bool streams() const;
+  bool table_on_host() const { return table_on_host_; }
+  // Every group once, in the order of the ops.
+  std::vector<const WeightGroup*> each_group() const;
+
  private:
-  void place(const Plan& plan);
+  void group(const Plan& plan, uint64_t head_limit);
+  Demand demand(uint64_t working) const;
+  void place();
   void place_in_buffer(WeightGroup& group);
-  void upload(const Plan& plan, const std::function<void(uint64_t, uint64_t)>& progress);
+  void upload(const Plan& plan, uint64_t staging_bytes, const std::function<void(uint64_t, uint64_t)>& progress);
 
   const Device& device_;
   std::vector<std::vector<WeightGroup>> ops_;
   std::vector<bool> merged_;
+  std::vector<bool> embeds_;  // whether the op is an Embed
+  std::vector<Unit> units_;
+  bool table_on_host_ = false;
   std::vector<uint64_t> buffer_bytes_;
   std::vector<Buffer> buffers_;
 };

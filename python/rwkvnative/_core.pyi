@@ -37,6 +37,13 @@ class EngineInfo(TypedDict):
     context_length: int
     weight_bytes: int
     device_bytes: int
+    max_device_memory: int
+    device_bytes_used: int
+    device_bytes_peak: int
+    layers: int
+    resident_layers: int
+    streamed_bytes: int
+    host_bytes: int
     state_bytes: int
     prefill_rows: int
     max_batch: int
@@ -118,6 +125,7 @@ class Engine:
         numerics: str = "auto",
         progress: Callable[[int, int], object] | None = None,
         source: str = "",
+        max_device_memory: int = 0,
     ) -> None:
         """tensors: (name, ggml type, shape with ne0 first, offset in data, bytes). n_threads 0: one per core.
 

@@ -16,6 +16,7 @@ from . import _core
 from .errors import FileError, InputError, RwkvError
 from .gguf_file import GgufFile
 from .model_config import rwkv_config
+from .sizes import max_device_memory as parse_max_device_memory
 from .state import State, StateShape
 from .tokenizer import Tokenizer, tokenizer_from_gguf
 
@@ -34,6 +35,9 @@ Tokens = int | Sequence[int] | npt.NDArray[np.integer[Any]]
 Progress = Callable[[int, int], object]
 
 _NUMERICS: Final = ("auto", "f32", "int8")
+# Of `Model.info`: the budget (0: none), what the device holds now and held at most, in bytes; layers, the head as one, and
+# those that stay on the device; bytes that go there for each token; bytes of weights kept packed in host memory.
+_MEMORY: Final = ("max_device_memory", "device_bytes_used", "device_bytes_peak", "layers", "resident_layers", "streamed_bytes", "host_bytes")
 _SAMPLED_BYTES = 64  # of each end of a tensor, for the fingerprint
 
 
@@ -59,6 +63,10 @@ class Model:
     n_threads: threads on the CPU; None means one per core.
     numerics: how activations meet quantized weights: "f32", "int8" (rounded to 8 bits per 32 values: faster), or "auto",
         the device's choice.
+    max_device_memory: the most memory on the device for weights, activations and states together, in bytes or as text such as
+        "4GiB"; None takes RWKVNATIVE_MAX_DEVICE_MEMORY, or else what the device has. What does not fit passes through the
+        device layer by layer for each token (and each chunk of a prompt), with the same results; `info` says how much.
+        On the CPU: the most of the file to keep in memory.
     progress: called as ``progress(done_bytes, total_bytes)`` while the weights are prepared.
 
     A model may be used by several threads and for any number of sequences; each `State` holds one. Long work releases the GIL.
@@ -73,6 +81,7 @@ class Model:
         n_threads: int | None = None,
         *,
         numerics: str = "auto",
+        max_device_memory: int | str | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._engine: _core.Engine | None = None
@@ -88,6 +97,7 @@ class Model:
             raise InputError(f"[model] n_threads: expected at most 1024, got {n_threads}")
         if numerics not in _NUMERICS:
             raise InputError(f"[model] numerics: expected one of {', '.join(_NUMERICS)}, got {numerics!r}")
+        budget = parse_max_device_memory(max_device_memory)
 
         self.path = Path(embedded_model_path() if path is None else os.fspath(path))
         self._gguf = GgufFile(self.path)
@@ -98,7 +108,7 @@ class Model:
             tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in self._gguf.tensors.values()]
             self._engine = _core.Engine(
                 self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress,
-                source=str(self.path),
+                source=str(self.path), max_device_memory=budget,
             )
         except BaseException:
             self._gguf.close()
@@ -147,6 +157,7 @@ class Model:
             "device_bytes": engine["device_bytes"],
             "scratch_bytes": engine["scratch_bytes"],
             "state_bytes": engine["state_bytes"],
+            **{name: engine[name] for name in _MEMORY},  # type: ignore[literal-required]
         }
 
     @property

@@ -43,12 +43,13 @@ def chat(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     numerics: opt.Numerics = "auto",
+    max_device_memory: opt.MaxDeviceMemory = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Talk with a model. Each line is a turn; with --json each answer is a line of JSON."""
     sampling = opt.sampling_options(locals())
-    loaded = opt.open_model(model, device, threads, numerics)
+    loaded = opt.open_model(model, device, threads, numerics, max_device_memory)
     with ProgressBar("reading") as progress:
         session = loaded.chat_session(system, think=think, progress=progress, **sampling)
         person = sys.stdin.isatty() and not json

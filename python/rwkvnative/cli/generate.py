@@ -51,6 +51,7 @@ def generate(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     numerics: opt.Numerics = "auto",
+    max_device_memory: opt.MaxDeviceMemory = None,
     echo: Annotated[bool, typer.Option(help="Print the prompt before its continuation.")] = True,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -65,7 +66,7 @@ def generate(
         raise InputError("[prompt] --batch-size is for --prompts-file")
     else:
         text = _prompt_text(prompt, prompt_file)
-    loaded = opt.open_model(model, device, threads, numerics)
+    loaded = opt.open_model(model, device, threads, numerics, max_device_memory)
     from ..state import State
 
     begin = None if state is None else State.load(state, loaded)

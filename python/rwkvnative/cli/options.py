@@ -23,6 +23,10 @@ ModelPath = Annotated[
 Device = Annotated[str, typer.Option(help="Where to run: auto, cpu, or a name from `rwkvnative devices`.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-j", help="CPU threads; without it one per core.")]
 Numerics = Annotated[str, typer.Option(help="Activations of quantized weights: auto, f32 or int8.")]
+MaxDeviceMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="The most device memory to use, such as 4GiB; what does not fit is streamed layer by layer."),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", help="Stop after so many tokens.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No speed line on stderr.")]
@@ -46,12 +50,12 @@ LogitBias = Annotated[
 ]
 
 
-def open_model(path: str | None, device: str, threads: int | None, numerics: str) -> Model:
+def open_model(path: str | None, device: str, threads: int | None, numerics: str, max_device_memory: str | None = None) -> Model:
     """The model, with a progress bar while it loads."""
     from ..model import Model
 
     with ProgressBar("loading") as progress:
-        return Model(path, device, threads, numerics=numerics, progress=progress)
+        return Model(path, device, threads, numerics=numerics, max_device_memory=max_device_memory, progress=progress)
 
 
 def unescape(text: str) -> str:

@@ -1,0 +1,65 @@
+#include "webgpu/residency.h"
+
+#include <algorithm>
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint64_t kStates = 3;  // a caller's, the one that is being made from it, and one to go back to; two buffers each
+
+uint64_t program_bytes(const Plan& plan, uint64_t rows) {
+  const auto padded = [](uint64_t width) { return (width + 31) / 32 * 32; };
+  uint64_t values = 6 * padded(plan.n_embd);  // hidden, the LoRAs' outputs, a kernel's scratch
+  for (const Slot& slot : plan.slots) values += padded(slot.width);
+  const uint64_t padded_rows = (rows + 7) / 8 * 8;
+  // float32, int8 and a head of 16 bytes per 32; then logits for each row, once more to be read back
+  const uint64_t activations = padded_rows * values * 11 / 2;
+  const uint64_t logits = rows * padded(plan.n_vocab) * 8;
+  const uint64_t choice = uint64_t{plan.n_vocab} * 40;  // bias, the lists of a top-k
+  return activations + logits + choice + (64 << 10);
+}
+
+}  // namespace
+
+uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes) {
+  return program_bytes(plan, 1) + program_bytes(plan, rows) + kStates * 2 * state_bytes;
+}
+
+bool choose_residency(std::vector<Unit>& units, const Demand& demand, uint64_t budget) {
+  uint64_t all = 0, largest = 0;
+  for (const Unit& unit : units) {
+    all += unit.bytes;
+    largest = std::max(largest, unit.bytes);
+  }
+  const uint64_t fixed = demand.always + demand.working;
+  if (fixed + all + demand.table <= budget) return true;
+  if (fixed + all <= budget) return false;
+  const uint64_t least = fixed + kSlots * largest;
+  if (least > budget || units.size() <= kSlots) {
+    throw BudgetTooSmall(message("[webgpu] max_device_memory: ", budget, " bytes are too few for this model; expected at least ",
+                             std::min(least, fixed + all), ": ", demand.working, " to work in, ", demand.always,
+                             " for what every token needs, and two slots of ", largest, " for the layers in turn"));
+  }
+  // As many stay as fit when the largest go first; then which ones is free, for they are much alike.
+  uint64_t room = budget - least;
+  std::vector<size_t> order(units.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return units[a].bytes < units[b].bytes; });
+  size_t stay = 0;
+  for (; stay < order.size() && units[order[stay]].bytes <= room; ++stay) room -= units[order[stay]].bytes;
+  // Evenly: unit i streams when the running share of streamed units passes a whole number.
+  const size_t n = units.size(), stream = n - stay;
+  uint64_t kept = 0, next_slot = 0;
+  room = budget - least;
+  for (size_t i = 0; i < n; ++i) {
+    const bool in_turn = (i + 1) * stream / n != i * stream / n;
+    if (in_turn || kept + units[i].bytes > room) {
+      units[i].slot = static_cast<uint32_t>(next_slot++ % kSlots);
+    } else {
+      kept += units[i].bytes;
+    }
+  }
+  return false;
+}
+
+}  // namespace rwkvnative::webgpu

@@ -1,0 +1,53 @@
+// Brings streamed units into their slots. A unit is packed once into host memory, if there is room for it, and the device
+// copies it from there over its link; where a device cannot read host memory, or there is no room, it goes through staging
+// buffers, packed again each time if need be.
+//
+// All programs of a model go through one queue, so a copy into a slot waits for the kernels that read it before, and needs no
+// other care.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "webgpu/staging.h"
+#include "webgpu/weights.h"
+
+namespace rwkvnative::webgpu {
+
+class WeightStream {
+ public:
+  // Packs what there is room for. The arguments must outlive this.
+  WeightStream(const Device& device, const Plan& plan, const Weights& weights, uint64_t staging_bytes,
+               const std::function<void(uint64_t, uint64_t)>& progress);
+  ~WeightStream();
+
+  // After this, commands added to the encoder find `unit` in its slot. `next`, or kNoUnit, is what will be wanted then. The
+  // encoder may be submitted and replaced.
+  void before(uint32_t unit, uint32_t next, EncoderHandle& encoder);
+  // To be called once the commands that use the unit are in the encoder: `next` may go to the device beside them.
+  void after(uint32_t next, EncoderHandle& encoder);
+  // To be called if an encoder that before() was given is not submitted.
+  void forget() { held_.assign(kSlots, kNoUnit); }
+  // Bytes of host memory in the device's layout.
+  uint64_t host_bytes() const { return host_bytes_; }
+
+ private:
+  struct Source {
+    std::vector<const WeightGroup*> groups;
+    std::shared_ptr<const HostMemory> packed;  // null: packed from the file each time
+    Buffer imported;                           // `packed` as the device sees it
+  };
+  bool is_there(uint32_t unit) const { return held_[weights_.units()[unit].slot] == unit; }
+  void copy(uint32_t unit, WGPUCommandEncoder encoder);
+  void stage(uint32_t unit, EncoderHandle& encoder);
+
+  const Device& device_;
+  const Plan& plan_;
+  const Weights& weights_;
+  std::vector<Source> sources_;  // of each unit; empty for those that stay
+  std::vector<uint32_t> held_;   // unit in each slot
+  uint64_t host_bytes_ = 0;
+  Staging staging_;
+};
+
+}  // namespace rwkvnative::webgpu

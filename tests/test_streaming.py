@@ -1,0 +1,144 @@
+"""Weights that pass through the device: the same numbers as when they stay, within the budget, whatever the way in.
+
+On lavapipe with Dawn's validation; the ways in are host memory that the device reads, staging buffers filled from packed
+host memory, and staging buffers packed from the file each time.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import webgpu_devices
+from engines import assert_same, config, random_tokens, tokens_of
+from synthetic import build_model
+
+from rwkvnative import Model, _core
+from rwkvnative.errors import DeviceError, InputError
+
+EMPTY = tokens_of([])
+NO_BIAS = np.empty(0, np.float32)
+# Six layers of two sizes, and a head of several pieces: each piece is cut to about a layer.
+OPTIONS = dict(n_embd=128, n_layer=6, n_ff=256, n_vocab=2500, type="Q8_0", types={"blk.[135].channel_mix_value*": "F16"}, seed=31)
+WAYS = {
+    "host-memory": {},
+    "staging": {"RWKVNATIVE_WEBGPU_DISABLE": "host-pointer"},
+    "packed-each-time": {"RWKVNATIVE_WEBGPU_HOST_CACHE": "0"},
+    "half-cached": {"RWKVNATIVE_WEBGPU_HOST_CACHE": "900000", "RWKVNATIVE_WEBGPU_DISABLE": "host-pointer"},
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(**OPTIONS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_and_validated():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", "1100000")  # chunks of 16 tokens
+        yield
+
+
+def open_engine(model, budget: int = 0, device: str = "llvmpipe", numerics: str = "int8") -> _core.Engine:
+    entries, data = model.packed()
+    return _core.Engine("rwkv7", config(model), entries, data, webgpu_devices.require(device), 2, numerics, None,
+                        max_device_memory=budget)
+
+
+def least(model, **options) -> int:
+    """The least budget for the usual chunk of a prompt: what an engine without a budget names as such when given none."""
+    usual = open_engine(model, **options).info["prefill_rows"]
+    with pytest.raises(InputError, match="at least") as error:
+        open_engine(model, 1, **options)
+    low = int(re.search(r"at least (\d+)", str(error.value))[1])
+    high = 1 << 40
+    while high - low > 4096:  # between chunks of 8 and the usual ones
+        middle = (low + high) // 2
+        low, high = (low, middle) if open_engine(model, middle, **options).info["prefill_rows"] == usual else (middle, high)
+    return high
+
+
+def outputs(engine) -> list[np.ndarray]:
+    """What every kind of call gives: a prompt in two chunks, all logits, hidden, candidates, greedy, and the state."""
+    state = engine.new_state()
+    tokens = random_tokens(engine.info["prefill_rows"] + 5, 2500, seed=32)
+    results = [engine.forward(tokens, None, state, "last"), engine.forward(tokens[:9], state, state, "all")]
+    results.append(engine.forward(tokens_of([5]), state, state, "last"))
+    ids, values, log_sum = engine.candidates(tokens_of([9]), state, state, 20, tokens_of([3]), np.float32([0.5]))
+    results += [ids, values, np.float32(log_sum), engine.hidden(tokens[3:7], state, state)]
+    fork = state.copy()
+    results.append(np.array(engine.greedy(7, fork, 12, EMPTY)))
+    seen: list[int] = []
+    results.append(np.array(engine.greedy(7, state, 12, EMPTY, lambda token: seen.append(token) or len(seen) < 4)))
+    return results + list(state.read().values()) + list(fork.read().values())
+
+
+def assert_equal(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert len(got) == len(expected)
+    for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+        assert np.array_equal(a, b), f"output {i} differs"
+
+
+@pytest.fixture(scope="module")
+def resident(model):
+    engine = open_engine(model)
+    info = engine.info
+    assert info["resident_layers"] == info["layers"] == 7
+    assert info["streamed_bytes"] == info["host_bytes"] == info["max_device_memory"] == 0
+    return outputs(engine)
+
+
+@pytest.fixture(scope="module")
+def budgets(model):
+    """From two slots to one layer less than all."""
+    lowest = least(model)
+    streamed = open_engine(model, lowest).info["streamed_bytes"]
+    return [lowest + round(share * streamed) for share in (0, 0.35, 0.6)]
+
+
+@pytest.mark.parametrize("share", range(3))
+def test_the_same_bits_for_every_budget(model, resident, budgets, share):
+    engine = open_engine(model, budgets[share])
+    assert_equal(outputs(engine), resident)
+    info = engine.info
+    assert info["max_device_memory"] == budgets[share]
+    assert info["device_bytes_used"] <= info["device_bytes_peak"] <= budgets[share]
+    assert info["streamed_bytes"] <= info["host_bytes"]
+    assert info["resident_layers"] < info["layers"]
+    assert (share == 0) == (info["resident_layers"] == 0)
+
+
+@pytest.mark.parametrize("way", list(WAYS)[1:])
+def test_every_way_in(model, resident, budgets, way, monkeypatch):
+    for name, value in WAYS[way].items():
+        monkeypatch.setenv(name, value)
+    engine = open_engine(model, budgets[1])
+    assert_equal(outputs(engine), resident)
+    info = engine.info
+    assert info["device_bytes_peak"] <= budgets[1]
+    assert {"staging": info["host_bytes"] >= info["streamed_bytes"], "packed-each-time": info["host_bytes"] == 0,
+            "half-cached": 0 < info["host_bytes"] < info["streamed_bytes"]}[way]
+
+
+def test_residency_grows_with_the_budget(model, budgets):
+    infos = [open_engine(model, budgets[0] + i * 150_000).info for i in range(0, 16, 3)]
+    streamed = [info["streamed_bytes"] for info in infos]
+    assert streamed == sorted(streamed, reverse=True)
+    assert streamed[0] > 2 * streamed[-1]
+
+
+def test_a_budget_that_is_too_small_names_the_least(model, resident):
+    with pytest.raises(InputError, match=r"max_device_memory: 1000 bytes .* at least (\d+)") as error:
+        open_engine(model, 1000)
+    enough = int(re.search(r"at least (\d+)", str(error.value))[1])
+    with pytest.raises(InputError, match=f"at least {enough}"):
+        open_engine(model, enough - 1)
+    engine = open_engine(model, enough)
+    assert engine.info["resident_layers"] == 0
+    tokens = random_tokens(3)
+    usual = open_engine(model)
+    assert np.array_equal(engine.forward(tokens[:1], None, engine.new_state(), "last"),
+                          usual.forward(tokens[:1], None, usual.new_state(), "last"))
