@@ -146,7 +146,8 @@ class PyEngine {
  public:
   PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
            const py::buffer& data, const std::string& device, uint32_t n_threads, const std::string& numerics,
-           const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source, uint64_t max_device_memory)
+           const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source, uint64_t max_device_memory,
+           const std::string& file)
       : data_(data.request()) {
     Plan plan;
     try {
@@ -155,7 +156,11 @@ class PyEngine {
       throw InputError(source.empty() ? error.what() : message(source, ": ", error.what()));
     }
     LoadOptions options{
-        .numerics = parse_numerics(numerics), .max_device_memory = max_device_memory, .progress = nullptr};
+        .numerics = parse_numerics(numerics), .max_device_memory = max_device_memory, .file = nullptr, .progress = nullptr};
+    if (!file.empty()) {
+      const std::span<const std::byte> mapped(static_cast<const std::byte*>(data_.ptr), static_cast<size_t>(data_.size * data_.itemsize));
+      options.file = std::make_shared<ModelFile>(file, mapped);
+    }
     if (progress)
       options.progress = [&](uint64_t done, uint64_t total) {
         const py::gil_scoped_acquire acquire;
@@ -431,11 +436,13 @@ void bind_engine(py::module_& m) {
 
   py::class_<PyEngine>(m, "Engine", "A model on a device.")
       .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&, const py::buffer&,
-                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&, uint64_t>(),
+                    const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&, uint64_t, const std::string&>(),
            py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "auto",
            py::arg("n_threads") = 0, py::arg("numerics") = "auto", py::arg("progress") = nullptr,
            py::arg("source") = "", py::arg("max_device_memory") = 0,
-           "`source` is the file's name for messages about its tensors; max_device_memory: bytes, 0 for no limit.")
+           py::arg("file") = "",
+           "`source` is the file's name for messages about its tensors; max_device_memory: bytes, 0 for no limit; `file`: the path "
+           "that `data` is the mapping of, if it is one: it is watched for changes.")
       .def_property_readonly("info", &PyEngine::info)
       .def("ceilings", &PyEngine::ceilings,
            "What the device can do at best, measured now (csrc/core/profile.h); 0 where it cannot.")

@@ -45,7 +45,7 @@ class WebgpuBenchmark {
                   const std::string& numerics)
       : data_(data.request()), plan_(build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)))), backend_(device) {
     const Clock::time_point start = Clock::now();
-    model_ = backend_.load(plan_, {.numerics = numerics == "f32" ? Numerics::F32 : Numerics::Int8, .max_device_memory = 0, .progress = nullptr});
+    model_ = backend_.load(plan_, {.numerics = numerics == "f32" ? Numerics::F32 : Numerics::Int8, .max_device_memory = 0, .file = nullptr, .progress = nullptr});
     load_seconds_ = seconds_since(start);
     state_ = model_->create_state();
   }

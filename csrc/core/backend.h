@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/model_file.h"
 #include "core/plan.h"
 #include "core/profile.h"
 
@@ -35,6 +36,7 @@ struct LoadOptions {
   // The most memory, in bytes, that weights, activations, states and results may take on the device together. What does not
   // fit passes through the device layer by layer. 0: what the device has. On the CPU: the most of the file to keep in memory.
   uint64_t max_device_memory = 0;
+  std::shared_ptr<const ModelFile> file = nullptr;  // that the plan's tensors lie in; null: they are just memory
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights; may throw to cancel
 };
 
@@ -128,6 +130,8 @@ class LoadedModel {
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
   virtual MemoryUse memory() const = 0;
+  // Whether running it reads the plan's tensors.
+  virtual bool reads_file() const = 0;
 };
 
 class Backend {

@@ -10,7 +10,9 @@
 namespace rwkvnative {
 
 Engine::Engine(Plan plan, std::unique_ptr<Backend> backend, const LoadOptions& options)
-    : plan_(std::move(plan)), backend_(std::move(backend)), model_(backend_->load(plan_, options)) {}
+    : plan_(std::move(plan)), file_(options.file), backend_(std::move(backend)), model_(backend_->load(plan_, options)) {
+  if (file_) file_->check();  // what load() read
+}
 
 template <class Make>
 auto Engine::with_room(const Program* kept, Make make) {
@@ -123,7 +125,9 @@ void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t 
                               .sequences = n_sequences,
                               .readout = reads ? readout : Readout::None,
                               .candidates = reads ? k : 0});
+    check_file();
     const Result result = ready.wait(with_room(&ready, [&] { return ready.submit(submit); }));
+    check_file();
     if (reads) sink(result, parts);
     if (progress) progress(queue.done(), queue.total());
   }
@@ -217,7 +221,9 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
   if (ahead == 1) {
     Sequence sequence{.tokens = {&token, 1}, .state_in = &state, .state_out = &state};
     for (size_t i = 0; i < n; ++i) {
+      check_file();
       const int32_t next = step.wait(with_room(&step, [&] { return step.submit({&sequence, 1}); })).tokens[0];
+      check_file();
       sequence.tokens = {};
       if (!on_token(next)) return;
     }
@@ -276,12 +282,14 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
   try {
     while (seen < n) {
       while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
+        check_file();
         flying.push_back(step.submit(sequences));
         ++submitted;
         for (Sequence& sequence : sequences) sequence.tokens = {};
       }
       const std::span<const int32_t> found = step.wait(flying.front()).tokens;
       flying.pop_front();
+      check_file();
       std::copy_n(found.begin(), tokens.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * tokens.size()));
     }
   } catch (...) {

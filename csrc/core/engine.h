@@ -87,6 +87,10 @@ class Engine {
   // A change of shape compiles a program, and each has memory of its own.
   static constexpr size_t kMostPrograms = 24;
 
+  // Throws FileError if what the model still reads of its file is not what it was.
+  void check_file() const {
+    if (file_ && model_->reads_file()) file_->check();
+  }
   Program& program(const Shape& shape);
   // What `make` gives; where the device has no room for it, the Programs but `kept` go first.
   template <class Make>
@@ -102,6 +106,7 @@ class Engine {
   void check_bias(const Sequence& sequence, const std::string& where) const;
 
   Plan plan_;
+  std::shared_ptr<const ModelFile> file_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<LoadedModel> model_;
   std::map<Shape, CachedProgram> programs_;

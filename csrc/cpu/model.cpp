@@ -111,7 +111,11 @@ CpuModel::CpuModel(const Plan& the_plan, const LoadOptions& options, ThreadPool&
       pool(the_pool),
       kernels(the_kernels),
       numerics(options.numerics == Numerics::F32 ? Numerics::F32 : Numerics::Int8),
-      workspace(plan, kPrefillRows, pool.size(), numerics, kernels) {}
+      workspace(plan, kPrefillRows, pool.size(), numerics, kernels) {
+  if (options.max_device_memory == 0) return;
+  if (options.file == nullptr) throw InputError("[cpu] max_device_memory: expected a model that is a mapped file");
+  pages = std::make_unique<Pages>(plan, options.file, options.max_device_memory);
+}
 
 std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
   if (shape.rows == 0 || shape.rows > workspace.rows || shape.sequences == 0 || shape.sequences > shape.rows)
@@ -121,6 +125,7 @@ std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
 }
 
 MemoryUse CpuModel::memory() const {
+  if (pages) return pages->use();
   MemoryUse use;
   use.layers = use.resident_layers = plan.n_layer + 1;
   return use;

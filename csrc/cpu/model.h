@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "cpu/kernels.h"
+#include "cpu/pages.h"
 #include "cpu/thread_pool.h"
 
 namespace rwkvnative::cpu {
@@ -83,6 +84,7 @@ class CpuModel final : public LoadedModel {
   uint32_t prefill_rows() const override { return workspace.rows; }
   uint64_t device_bytes() const override { return workspace.bytes(); }
   MemoryUse memory() const override;
+  bool reads_file() const override { return true; }
 
   // Whether a matrix meets its input as int8.
   bool uses_int8(const Tensor& weight) const { return numerics == Numerics::Int8 && traits(weight.type).block_values > 1; }
@@ -92,6 +94,7 @@ class CpuModel final : public LoadedModel {
   const Kernels& kernels;
   const Numerics numerics;
   Workspace workspace;
+  std::unique_ptr<const Pages> pages;  // null: the system decides what of the file is in memory
 };
 
 }  // namespace rwkvnative::cpu

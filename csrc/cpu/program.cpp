@@ -22,12 +22,13 @@ CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
       workspace_(model.workspace),
       kernels_(model.kernels),
       shape_(shape) {
-  for (const Op& op : plan_.ops) {
-    if (const auto* o = std::get_if<EmbedOp>(&op)) steps_.push_back(embed(*o));
-    if (const auto* o = std::get_if<ShiftMixOp>(&op)) steps_.push_back(shift_mix(*o));
-    if (const auto* o = std::get_if<LinearOp>(&op)) steps_.push_back(linear(*o));
-    if (const auto* o = std::get_if<Wkv7Op>(&op)) steps_.push_back(wkv7(*o));
-    if (const auto* o = std::get_if<HeadOp>(&op); o && shape_.readout != Readout::None) steps_.push_back(head(*o));
+  for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    const Op& op = plan_.ops[i];
+    if (const auto* o = std::get_if<EmbedOp>(&op)) steps_.push_back(paged(i, embed(*o)));
+    if (const auto* o = std::get_if<ShiftMixOp>(&op)) steps_.push_back(paged(i, shift_mix(*o)));
+    if (const auto* o = std::get_if<LinearOp>(&op)) steps_.push_back(paged(i, linear(*o)));
+    if (const auto* o = std::get_if<Wkv7Op>(&op)) steps_.push_back(paged(i, wkv7(*o)));
+    if (const auto* o = std::get_if<HeadOp>(&op); o && shape_.readout != Readout::None) steps_.push_back(paged(i, head(*o)));
   }
   all_steps_ = [this](Worker& worker) {
     // A step ends with a barrier: the first worker's clock is everybody's.
@@ -49,6 +50,16 @@ CpuProgram::CpuProgram(CpuModel& model, const Shape& shape)
   candidate_ids_.resize(size_t{shape_.sequences} * shape_.candidates);
   candidate_logits_.resize(candidate_ids_.size());
   reserve_head(shape_.sequences);
+}
+
+// The step of an op with the hints for the file's pages around it.
+CpuProgram::Step CpuProgram::paged(size_t op, Step step) const {
+  if (!model_.pages) return step;
+  return [op, step = std::move(step), &pages = *model_.pages](Worker& worker) {
+    if (worker.index() == 0) pages.before(op);
+    step(worker);
+    if (worker.index() == 0) pages.after(op);
+  };
 }
 
 // ---- submit ------------------------------------------------------------------------------------------------------------

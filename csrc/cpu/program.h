@@ -51,6 +51,7 @@ class CpuProgram final : public Program {
     std::span<const float> bias_values;
   };
 
+  Step paged(size_t op, Step step) const;
   Step embed(const EmbedOp& op);
   Step shift_mix(const ShiftMixOp& op);
   Step linear(const LinearOp& op);

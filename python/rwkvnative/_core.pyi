@@ -126,6 +126,7 @@ class Engine:
         progress: Callable[[int, int], object] | None = None,
         source: str = "",
         max_device_memory: int = 0,
+        file: str | bytes = "",
     ) -> None:
         """tensors: (name, ggml type, shape with ne0 first, offset in data, bytes). n_threads 0: one per core.
 

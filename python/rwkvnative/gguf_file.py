@@ -74,7 +74,8 @@ class GgufFile:
         FileError: the file cannot be read, is not a GGUF, or any of its fields is out of bounds.
 
     The mapping stays alive as long as ``data`` or a view of it is in use, also after ``close()``. A file must not be
-    truncated while it is mapped (the operating system kills readers of a mapping that lost its pages)."""
+    truncated while it is mapped (the operating system kills readers of a mapping that lost its pages) unless a Model has it
+    open, which watches it and turns that into an error."""
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = os.fspath(path)

@@ -108,7 +108,7 @@ class Model:
             tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in self._gguf.tensors.values()]
             self._engine = _core.Engine(
                 self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress,
-                source=str(self.path), max_device_memory=budget,
+                source=str(self.path), max_device_memory=budget, file=os.fsencode(self.path),
             )
         except BaseException:
             self._gguf.close()
