@@ -129,9 +129,9 @@ class LoadedModel {
   virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
-  virtual MemoryUse memory() const = 0;
+  virtual MemoryUse memory() const { return {}; }
   // Whether running it reads the plan's tensors.
-  virtual bool reads_file() const = 0;
+  virtual bool reads_file() const { return true; }
 };
 
 class Backend {
