@@ -177,6 +177,7 @@ ShaderText Compiler::begin(uint32_t workgroup, uint32_t lanes) const {
   text.constant("kWorkgroup", workgroup).constant("kWorkgroupPowerOfTwo", std::bit_ceil(workgroup));
   if (use_subgroups(workgroup, lanes)) {
     text.enable("subgroups").constant("kSubgroupMin", device_.subgroup_min_size()).file("reduce_subgroups");
+    text.constant("kOneSubgroupSize", device_.subgroup_min_size() == subgroup_max_);
   } else {
     text.file("reduce_shared");
   }

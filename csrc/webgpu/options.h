@@ -26,7 +26,7 @@ struct Tuning {
   uint32_t unroll = 1;  // steps of a mat-vec row in straight line
   uint32_t norm_workgroup = 256;  // threads of a layer norm
   uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
-  uint32_t wkv_groups = 8;        // threads per value of a head in wkv7
+  uint32_t wkv_groups = 4;        // threads per value of a head in wkv7
   uint32_t wkv_values = 16;       // values of a head that a workgroup of wkv7_chunk works on, where the head size allows it
   uint32_t wkv_tokens = 8;        // rows of a sequence that it stages at once, where memory allows it
   uint32_t fuse = 1;              // 0: no compile_fused.cpp

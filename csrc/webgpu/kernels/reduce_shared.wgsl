@@ -43,6 +43,16 @@ fn workgroup_sum(value: vec2<f32>) -> vec2<f32> {
   return total;
 }
 
+// The same in two halves, for callers that have a workgroupBarrier() of their own between them. The second half must not be
+// overtaken by the next sum.
+var<private> sum_on_the_way: vec2<f32>;
+fn start_workgroup_sum(value: vec2<f32>) {
+  sum_on_the_way = workgroup_sum(value);
+}
+fn finish_workgroup_sum() -> vec2<f32> {
+  return sum_on_the_way;
+}
+
 @compute @workgroup_size(kWorkgroup)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   thread_of_workgroup = thread;

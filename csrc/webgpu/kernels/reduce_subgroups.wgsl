@@ -26,13 +26,27 @@ fn group_max(value: f32, lanes: u32) -> f32 {
   return most;
 }
 
-// Over the whole workgroup; every thread gets the sums.
-fn workgroup_sum(value: vec2<f32>) -> vec2<f32> {
+// A sum over the whole workgroup in two halves, for callers that have a workgroupBarrier() of their own between them. The
+// second half, which gives every thread the sums, must not be overtaken by the next sum.
+fn start_workgroup_sum(value: vec2<f32>) {
   let sum = subgroupAdd(value);
   if (lane_of_thread == 0u) { subgroup_sums[subgroup_of_thread] = sum; }
-  workgroupBarrier();
+}
+fn finish_workgroup_sum() -> vec2<f32> {
   var total = vec2(0.0);
-  for (var i = 0u; i < kWorkgroup / subgroup_lanes; i++) { total += subgroup_sums[i]; }
+  if (kOneSubgroupSize) {
+    for (var i = 0u; i < kWorkgroup / kSubgroupMin; i++) { total += subgroup_sums[i]; }
+  } else {
+    for (var i = 0u; i < kWorkgroup / subgroup_lanes; i++) { total += subgroup_sums[i]; }
+  }
+  return total;
+}
+
+// Over the whole workgroup; every thread gets the sums.
+fn workgroup_sum(value: vec2<f32>) -> vec2<f32> {
+  start_workgroup_sum(value);
+  workgroupBarrier();
+  let total = finish_workgroup_sum();
   workgroupBarrier();
   return total;
 }

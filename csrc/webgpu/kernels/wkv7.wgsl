@@ -82,13 +82,15 @@ fn run(workgroup: vec3<u32>, thread: u32) {
       head_v[i] = v;
       sums = vec2(kk * kk, r * k * r_k);
     }
-    sums = workgroup_sum(sums);
-    let inverse = 1.0 / max(sqrt(sums.x), 1e-12);
+    start_workgroup_sum(sums);
+    workgroupBarrier();
 
     var s_kk = 0.0;
     for (var j = 0u; j < kKeyQuads; j++) { s_kk += dot(s[j], head_kk[first_quad + j]); }
     partial_kk[thread] = s_kk;
     workgroupBarrier();
+    sums = finish_workgroup_sum();
+    let inverse = 1.0 / max(sqrt(sums.x), 1e-12);
     s_kk = 0.0;
     for (var l = 0u; l < kGroups; l++) { s_kk += partial_kk[l * kHeadSize + i]; }
     s_kk *= inverse * inverse;  // of kk here, and of kk a below
@@ -100,27 +102,32 @@ fn run(workgroup: vec3<u32>, thread: u32) {
       y += dot(s[j], head_r[q]);
     }
     partial_y[thread] = y;
-    workgroupBarrier();
-    y = 0.0;
-    if (group == 0u) {
-      for (var l = 0u; l < kGroups; l++) { y += partial_y[l * kHeadSize + i]; }
+    if (t + 1u == rows.y) {  // early: the stores are under way while the rest is computed
+      for (var j = 0u; j < kKeyQuads; j++) {
+        let at = state_at + 4u * j * kHeadSize;
+        set_state(at, s[j].x);
+        set_state(at + kHeadSize, s[j].y);
+        set_state(at + 2u * kHeadSize, s[j].z);
+        set_state(at + 3u * kHeadSize, s[j].w);
+      }
     }
-    let mean = workgroup_sum(vec2(y, 0.0)).x / f32(kHeadSize);
-    let centred = select(0.0, y - mean, group == 0u);
-    let variance = workgroup_sum(vec2(centred * centred, 0.0)).x / f32(kHeadSize);
+    workgroupBarrier();
+    // Group norm from one reduction: sums of y - y_0 and its square, as in layer_norm.wgsl.
+    var y_0 = 0.0;
+    y = 0.0;
+    for (var l = 0u; l < kGroups; l++) {
+      y_0 += partial_y[l * kHeadSize];
+      y += partial_y[l * kHeadSize + i];
+    }
+    let shifted = select(0.0, y - y_0, group == 0u);
+    let moments = workgroup_sum(vec2(shifted, shifted * shifted)) / f32(kHeadSize);
+    let variance = max(moments.y - moments.x * moments.x, 0.0);
     if (group == 0u) {
-      let out = (centred * inverseSqrt(variance + kEpsilon) * norm_weight + norm_bias + v_i * sums.y) * gate;
+      let out = ((shifted - moments.x) * inverseSqrt(variance + kEpsilon) * norm_weight + norm_bias + v_i * sums.y) * gate;
       head_out[i] = out;
       if (kWriteValues) { set_act_f32(4u * (kOut + row) + channel, out); }
     }
     workgroupBarrier();
     $QUANTIZE
-  }
-  for (var j = 0u; j < kKeyQuads; j++) {
-    let at = state_at + 4u * j * kHeadSize;
-    set_state(at, s[j].x);
-    set_state(at + kHeadSize, s[j].y);
-    set_state(at + 2u * kHeadSize, s[j].z);
-    set_state(at + 3u * kHeadSize, s[j].w);
   }
 }
