@@ -1,0 +1,127 @@
+"""Every message, class and enumerator that csrc/metal uses is what Apple declares; the same sources link for both kinds of Mac.
+
+Two sources that know nothing of each other: metal-cpp's headers, from which <Metal/Metal.h> is generated, and what Apple's
+compiler and SDK left in PyObjC's binary and metadata. docs: tests/metal/README.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+
+import build
+import pytest
+import toolchain
+from truth import apple, compare
+
+SOURCES = sorted((toolchain.ROOT / "csrc/metal").glob("*.mm"))
+# Of Foundation's root class and protocol: every object has them.
+ROOT_MESSAGES = {"alloc", "init", "release", "retain", "autorelease", "copy", "new", "class", "respondsToSelector:"}
+# Foundation, which the generated declarations do not cover: apple/Foundation/Foundation.h declares what may be used.
+FOUNDATION = "NS"
+
+
+@functools.cache
+def api() -> dict:
+    build.metal_header_file()
+    return json.loads((build.HEADERS / "metal_api.json").read_text())
+
+
+@functools.cache
+def uses() -> dict[str, dict[str, list[str]]]:
+    flags = ["-std=c++20", *build.OBJC, "-I", str(toolchain.ROOT / "csrc"), "-isystem", "/usr/lib/llvm-19/lib/clang/19/include"]
+    return json.loads(toolchain.command([toolchain.FOLDER / "venv/bin/python", toolchain.HERE / "truth/messages.py", json.dumps(flags), *SOURCES]))
+
+
+def ancestors(name: str) -> list[str]:
+    """A class or protocol and what it inherits from."""
+    return [name, *ancestors(api()["bases"][name])] if api()["bases"].get(name) else [name]
+
+
+def test_encodings_are_those_of_the_sdk():
+    result = compare.encodings(set(api()["protocols"]))
+    assert result.different == []
+    assert result.equal >= 630, result  # 633 with SDK 26.5; a broken comparison finds few
+    assert len(result.absent) < 12, result.absent
+
+
+def test_enumerators_are_those_of_the_sdk():
+    result = compare.enumerators(api()["enums"])
+    assert result.different == []
+    assert result.equal >= 895, result
+
+
+def test_little_of_metal_cpp_is_skipped():
+    assert sum(map(len, api()["methods"].values())) > 2400
+    assert len(api()["skipped"]) < 60, api()["skipped"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_messages_exist_in_both_sources(path):
+    found = uses()[str(path)]
+    assert found["errors"] == []
+    _, real = compare.real_protocols()
+    for message in found["messages"]:
+        owner, selector = message.split()
+        if owner == "template":
+            assert selector == "objc.h"  # retain and release of whatever Owned holds
+            continue
+        if selector in ROOT_MESSAGES or owner.startswith(FOUNDATION):
+            continue
+        assert owner.startswith("MTL"), f"{message}: of an unknown object (id?)"
+        classes = ancestors(owner)
+        declared = {s[1:] for c in classes for s in api()["methods"].get(c, {})}
+        assert selector in declared, f"{message}: not in metal-cpp"
+        # PyObjC's binary has the protocols that a program may implement; the others are confirmed by metal-cpp alone.
+        if all(c in real for c in classes if c in api()["protocols"]) and owner in api()["protocols"]:
+            assert any(selector in real[c] for c in classes if c in real), f"{message}: not in the SDK's protocols"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_names_exist_in_both_sources(path):
+    enumerators, ours = compare.real_enumerators(), compare.our_enumerators(api()["enums"])
+    for name in uses()[str(path)]["names"]:
+        if name in ("MTLCreateSystemDefaultDevice", "MTLCopyAllDevices", "MTLSizeMake") or name in api()["classes"]:
+            continue
+        if name in api()["constants"] or name in api()["numbers"] or name.startswith(FOUNDATION):
+            continue
+        assert ours[name] == enumerators[name], name
+
+
+@functools.cache
+def compiled(target: str) -> list[str]:
+    """csrc/metal and what knows of it, compiled for a Mac."""
+    objects = []
+    folder = apple.STUBS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    apple.write_stubs()
+    csrc = toolchain.ROOT / "csrc"
+    newest = max(p.stat().st_mtime_ns for p in [*csrc.rglob("*.h"), build.metal_header_file(), *(toolchain.HERE / "apple").rglob("*.h")])
+    jobs = []
+    for source in [*SOURCES, csrc / "backends.cpp", build.embedded_kernels(toolchain.ROOT)]:
+        target_file = folder / f"{source.name}.o"
+        objects.append(str(target_file))
+        if not (target_file.exists() and target_file.stat().st_mtime_ns > max(newest, source.stat().st_mtime_ns)):
+            jobs.append([*map(str, apple.compiler(target)), "-O0", "-DRWKVNATIVE_METAL", *build.warnings(), f"-I{csrc}", "-c", str(source), "-o", str(target_file)])
+    for i in range(0, len(jobs), 2):
+        for job, process in [(j, subprocess.Popen(j, stderr=subprocess.PIPE, text=True)) for j in jobs[i : i + 2]]:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors
+    return objects
+
+
+@pytest.mark.parametrize("target", apple.TARGETS)
+def test_links_for(target):
+    """Undefined is only what the rest of the package and the C++ library define: every class, constant and function of
+    Apple's is exported by the stub of its library."""
+    library = apple.STUBS / target / "libmetal_backend.dylib"
+    toolchain.command([*apple.linker(target), "-o", library, *compiled(target), *apple.libraries(),
+                       "-Wl,-undefined,dynamic_lookup"])
+    listing = toolchain.command(["llvm-nm-19", "-m", "--undefined-only", library])
+    loose = [line for line in listing.splitlines() if "dynamically looked up" in line]
+    assert [line for line in loose if not re.search(r"rwkvnative|__ZN?K?St3__1|__ZNSt|__ZTI|__ZTV|__ZSt|__Zn|__Zd|_cxa_|gxx_personality", line)] == []
+    assert "_OBJC_CLASS_$_MTLCompileOptions (from Metal)" in listing
+    kind = toolchain.command(["llvm-readobj-19", "--file-headers", library])
+    assert ("arm64" if "aarch64" in target else "x86-64") in kind.lower().replace("x86_64", "x86-64"), kind
