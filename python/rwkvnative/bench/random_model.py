@@ -20,7 +20,7 @@ from .. import _core
 from ..errors import InputError
 from ..quantize import FILE_TYPES
 
-__all__ = ["SIZES", "RandomModel", "Size", "random_model"]
+__all__ = ["SIZES", "RandomModel", "Size", "TensorTypes", "random_model", "small_random_model"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ SIZES = {
     "13.3b": Size(61, 4096, (160, 160, 96, 320)),
 }
 
-_PATTERN_VALUES = 256 * 4099  # a prime number of blocks: rows of a matrix do not repeat soon
+# Prime numbers of blocks: rows of a matrix do not repeat soon.
+_PATTERN_VALUES = 256 * 4099
+_SMALL_PATTERN_VALUES = 256 * 251
 _ALIGNMENT = 32
 
 
@@ -112,21 +114,43 @@ def random_model(spec: str, seed: int = 0) -> RandomModel:
     if file_type not in FILE_TYPES:
         raise InputError(f"[random] {spec!r}: unknown type {file_type!r}; expected one of {', '.join(FILE_TYPES)}")
     size = SIZES[size_name]
-    shapes = _shapes(size, file_type)
-    total = sum(-(-_n_bytes(ne, type_name) // _ALIGNMENT) * _ALIGNMENT for _, ne, type_name, _ in shapes)
+    kind = FILE_TYPES[file_type]
+    lora_type = "F16" if file_type != "f32" else "F32"
+    shapes = _shapes(size, TensorTypes(kind.matrices, kind.matrices, kind.output, lora_type, "F32"))
+    total = _total_bytes(shapes)
     room = available_memory()
     if room is not None and total > room:
         raise InputError(
             f"[random] {spec}: the model needs {total / 1e9:.1f} GB of memory, this machine has {room / 1e9:.1f} GB available"
         )
-    patterns = _Patterns(seed)
-    data = np.zeros(total, np.uint8)
+    return _fill(f"random {size_name} {file_type}", size, file_type, shapes, _Patterns(seed, _PATTERN_VALUES))
+
+
+@dataclass(frozen=True)
+class TensorTypes:
+    """Names of tensor types: embedding, matrices, output matrix, LoRAs and the decay's LoRA."""
+
+    embedding: str
+    matrices: str
+    output: str
+    loras: str
+    decay_loras: str
+
+
+def small_random_model(size: Size, types: TensorTypes, seed: int = 0) -> RandomModel:
+    """A model of any size and types, quickly made: its weights repeat after 64256 values. For a type of 256-value blocks n_embd, and for
+    such LoRAs the ranks, are multiples of 256."""
+    return _fill("random", size, types.matrices, _shapes(size, types), _Patterns(seed, _SMALL_PATTERN_VALUES))
+
+
+def _fill(name: str, size: Size, file_type: str, shapes: list[_Entry], patterns: _Patterns) -> RandomModel:
+    data = np.zeros(_total_bytes(shapes), np.uint8)
     tensors = []
     at = 0
-    for name, ne, type_name, spread in shapes:
+    for tensor, ne, type_name, spread in shapes:
         n_bytes = _n_bytes(ne, type_name)
         patterns.fill(data[at : at + n_bytes], type_name, spread)
-        tensors.append((name, int(gguf.GGMLQuantizationType[type_name]), ne, at, n_bytes))
+        tensors.append((tensor, int(gguf.GGMLQuantizationType[type_name]), ne, at, n_bytes))
         at += -(-n_bytes // _ALIGNMENT) * _ALIGNMENT
     decay, iclr, value, gate = size.ranks
     config: dict[str, int | float] = {
@@ -134,7 +158,7 @@ def random_model(spec: str, seed: int = 0) -> RandomModel:
         "context_length": 4096, "layer_norm_epsilon": 1e-5, "decay_rank": decay, "iclr_rank": iclr, "value_rank": value,
         "gate_rank": gate, "token_shift_count": 2,
     }  # fmt: skip
-    return RandomModel(f"random {size_name} {file_type}", size, file_type, config, tensors, data)
+    return RandomModel(name, size, file_type, config, tensors, data)
 
 
 def available_memory() -> int | None:
@@ -163,11 +187,9 @@ class _Spread:
 _Entry = tuple[str, tuple[int, ...], str, _Spread]
 
 
-def _shapes(size: Size, file_type: str) -> list[_Entry]:
+def _shapes(size: Size, types: TensorTypes) -> list[_Entry]:
     """Every tensor: name, shape, type, how its values are spread."""
     c, f, v = size.n_embd, size.n_ff, size.n_vocab
-    matrix_type, head_type = FILE_TYPES[file_type].matrices, FILE_TYPES[file_type].output
-    lora_type = "F16" if file_type != "f32" else "F32"
     entries: list[_Entry] = []
 
     def vector(name: str, mean: float, deviation: float, *, rows: int = 1, ramp: float = 0.0) -> None:
@@ -181,7 +203,7 @@ def _shapes(size: Size, file_type: str) -> list[_Entry]:
         for part, mean in (("weight", 1.0), ("bias", 0.0)):
             entries.append((f"{name}.{part}", (c,), "F32", _Spread(0.1, mean)))
 
-    entries.append(("token_embd.weight", (c, v), matrix_type, _Spread(0.5)))
+    entries.append(("token_embd.weight", (c, v), types.embedding, _Spread(0.5)))
     norm("token_embd_norm")
     for i in range(size.n_layer):
         b = f"blk.{i}."
@@ -196,15 +218,15 @@ def _shapes(size: Size, file_type: str) -> list[_Entry]:
         vector(b + "time_mix_k_a", 1.0, 0.05)
         vector(b + "time_mix_r_k", 0.0, 0.1)
         for letter, rank, out in zip("wavg", size.ranks, (0.5, 0.5, 0.5, 2.0), strict=True):
-            kind = "F32" if letter == "w" else lora_type
+            kind = types.decay_loras if letter == "w" else types.loras
             matrix(f"{b}time_mix_{letter}1", rank, c, kind, 1.0)
             matrix(f"{b}time_mix_{letter}2", c, rank, kind, out)
         for name, scale in (("receptance", 1.0), ("key", 0.5), ("value", 1.0), ("output", 0.5)):
-            matrix(f"{b}time_mix_{name}", c, c, matrix_type, scale)
-        matrix(b + "channel_mix_key", f, c, matrix_type, 1.0)
-        matrix(b + "channel_mix_value", c, f, matrix_type, 0.5)
+            matrix(f"{b}time_mix_{name}", c, c, types.matrices, scale)
+        matrix(b + "channel_mix_key", f, c, types.matrices, 1.0)
+        matrix(b + "channel_mix_value", c, f, types.matrices, 0.5)
     norm("output_norm")
-    matrix("output", v, c, head_type, 2.0)
+    matrix("output", v, c, types.output, 2.0)
     return entries
 
 
@@ -213,11 +235,15 @@ def _n_bytes(ne: tuple[int, ...], type_name: str) -> int:
     return math.prod(ne) // block_values * block_bytes
 
 
+def _total_bytes(shapes: list[_Entry]) -> int:
+    return sum(-(-_n_bytes(ne, type_name) // _ALIGNMENT) * _ALIGNMENT for _, ne, type_name, _ in shapes)
+
+
 class _Patterns:
     """Encoded random values, made once for each type and spread and repeated to fill a tensor."""
 
-    def __init__(self, seed: int) -> None:
-        self._normal = np.random.default_rng(seed).standard_normal(_PATTERN_VALUES).astype(np.float32)
+    def __init__(self, seed: int, n_values: int) -> None:
+        self._normal = np.random.default_rng(seed).standard_normal(n_values).astype(np.float32)
         self._encoded: dict[tuple[str, float], npt.NDArray[np.uint8]] = {}
 
     def fill(self, out: npt.NDArray[np.uint8], type_name: str, spread: _Spread) -> None:

@@ -1,6 +1,6 @@
 """The ``rwkvnative`` command. Text goes to stdout, everything about it (progress, speed, errors) to stderr.
 
-Exit status: 0 done, 2 bad input (with one sentence), 130 Ctrl-C, 141 the reader of stdout went away.
+Exit status: 0 done, 1 `selftest` found a mismatch, 2 bad input (with one sentence), 130 Ctrl-C, 141 the reader of stdout went away.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, chat, generate, inspect, quantize
+from . import bench, chat, generate, inspect, quantize, selftest
 
 __all__ = ["app", "main"]
 
@@ -23,7 +23,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench):
+for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench,
+                 selftest.selftest):
     app.command()(_command)
 
 
