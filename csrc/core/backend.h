@@ -130,6 +130,8 @@ class LoadedModel {
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
   virtual MemoryUse memory() const { return {}; }
+  // Whether there is less room left than a few states may soon want: a cache of Programs should give some up.
+  virtual bool short_of_room() const { return false; }
   // Whether running it reads the plan's tensors.
   virtual bool reads_file() const { return true; }
 };

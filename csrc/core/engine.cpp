@@ -49,6 +49,8 @@ Program& Engine::program(const Shape& shape) {
       throw;
     }
   }
+  if (programs_.size() > 1 && model_->short_of_room())
+    std::erase_if(programs_, [&](const auto& entry) { return entry.second.program != cached.program; });
   uint64_t bytes = 0;
   for (const auto& [other, kept] : programs_) bytes += kept.program->scratch_bytes();
   scratch_bytes_ = bytes;

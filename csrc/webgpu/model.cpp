@@ -93,6 +93,14 @@ MemoryUse DeviceModel::memory() const {
   return use;
 }
 
+bool DeviceModel::short_of_room() const {
+  const MemoryAccount& account = parts_->device->memory();
+  if (account.budget() == 0) return false;
+  const auto lock = parts_->states->lock();
+  const uint64_t kept = state_reserve(parts_->states->layout().bytes()), taken = parts_->states->device_bytes();
+  return account.budget() - account.used() < kept - std::min(kept, taken);
+}
+
 uint32_t DeviceModel::usual_rows() const {
   // All logits of a chunk and its activations must fit a binding, with room to spare.
   uint64_t widths = parts_->plan->n_vocab;

@@ -33,6 +33,7 @@ class DeviceModel final : public LoadedModel {
   uint32_t prefill_rows() const override { return prefill_rows_; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
+  bool short_of_room() const override;
   bool reads_file() const override { return parts_->weights->table_on_host(); }
 
  private:

@@ -5,7 +5,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint64_t kStates = 3;  // a caller's, the one that is being made from it, and one to go back to; two buffers each
+// Of states: a caller's and the one that is being made from it, each with another to be written while it is read; one between
+// two places, two on their way to the host, and one more while their block grows.
+constexpr uint64_t kStates = 8;
 
 uint64_t program_bytes(const Plan& plan, uint64_t rows) {
   const auto padded = [](uint64_t width) { return (width + 31) / 32 * 32; };
@@ -21,8 +23,10 @@ uint64_t program_bytes(const Plan& plan, uint64_t rows) {
 
 }  // namespace
 
+uint64_t state_reserve(uint64_t state_bytes) { return kStates * state_bytes; }
+
 uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes) {
-  return program_bytes(plan, 1) + program_bytes(plan, rows) + kStates * 2 * state_bytes;
+  return program_bytes(plan, 1) + program_bytes(plan, rows) + state_reserve(state_bytes);
 }
 
 bool choose_residency(std::vector<Unit>& units, const Demand& demand, uint64_t budget) {

@@ -42,6 +42,9 @@ struct Demand {
 // stay too, which is only so if every unit does. Throws BudgetTooSmall saying the least that would do.
 bool choose_residency(std::vector<Unit>& units, const Demand& demand, uint64_t budget);
 
+// What a few states of `state_bytes` take, with what copying and reading them takes.
+uint64_t state_reserve(uint64_t state_bytes);
+
 // What running a plan takes beside its weights, estimated: programs for one token and for `rows`, with their results, and a
 // few states of `state_bytes`.
 uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes);

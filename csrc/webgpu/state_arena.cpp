@@ -192,6 +192,18 @@ void StateArena::copy(WGPUCommandEncoder encoder, const Slot& from, const Slot& 
 }
 
 std::vector<float> StateArena::read(const Slot& slot) const {
+  std::vector<float> values(layout_->bytes() / sizeof(float));
+  try {
+    read_at_once(slot, std::as_writable_bytes(std::span(values)));
+  } catch (const OutOfDeviceMemory&) {  // layer by layer then
+    const uint64_t bytes = layout_->layer_bytes();
+    for (uint32_t layer = 0; layer < layout_->n_layer(); ++layer)
+      device_->read(buffer(slot, layer), offset(slot), std::as_writable_bytes(std::span(values)).subspan(layer * bytes, bytes));
+  }
+  return values;
+}
+
+void StateArena::read_at_once(const Slot& slot, std::span<std::byte> out) const {
   const Buffer all = device_->create_buffer("a state, read back", layout_->bytes(),
                                             WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
   EncoderHandle encoder = device_->create_encoder("state read-back");
@@ -199,9 +211,7 @@ std::vector<float> StateArena::read(const Slot& slot) const {
   for (uint32_t layer = 0; layer < layout_->n_layer(); ++layer)
     dawn().CommandEncoderCopyBufferToBuffer(encoder.get(), buffer(slot, layer), offset(slot), all.get(), layer * bytes, bytes);
   device_->submit(std::move(encoder));
-  std::vector<float> values(layout_->bytes() / sizeof(float));
-  device_->read(all.get(), 0, std::as_writable_bytes(std::span(values)));
-  return values;
+  device_->read(all.get(), 0, out);
 }
 
 void StateArena::write(const Slot& slot, std::span<const float> values) const {

@@ -98,6 +98,7 @@ class StateArena {
     std::vector<Layer> layers;
   };
 
+  void read_at_once(const Slot& slot, std::span<std::byte> out) const;
   const Slot* place_in(uint32_t block);
   // Moves the block's slots to the front of buffers for `capacity` of them.
   void resize(uint32_t block, uint32_t capacity);
