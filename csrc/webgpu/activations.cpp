@@ -14,7 +14,7 @@ size_t code_at(const SlotPlace& place, size_t i) { return i / 16 % 2 * (place.pa
 
 }  // namespace
 
-size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes) {
+size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, bool halves) {
   SlotPlace place{.width = width, .padded = (width + 31) / 32 * 32, .rows = rows, .has_values = values, .has_codes = codes};
   const auto take = [&](uint64_t vec4s) {
     const uint64_t at = vec4s_;
@@ -24,6 +24,8 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes) 
   if (values) place.values = take(uint64_t{rows} * place.values_stride());
   if (codes) place.codes = take(uint64_t{rows} * place.codes_stride());
   if (codes) place.heads = take(uint64_t{rows} * place.heads_stride());
+  if (halves) place.halves = take(uint64_t{rows} * place.halves_stride());
+  if (halves) place.scales = take((uint64_t{rows} + 3) / 4);
   slots_.push_back(place);
   return slots_.size() - 1;
 }

@@ -15,16 +15,18 @@ struct SlotPlace {
   uint32_t rows = 0;
   bool has_values = false, has_codes = false;
   uint32_t values = 0, codes = 0, heads = 0;
+  uint32_t halves = 0, scales = 0;  // see kernels/pack_halves.wgsl
 
   uint32_t values_stride() const { return padded / 4; }
   uint32_t codes_stride() const { return padded / 16; }
   uint32_t heads_stride() const { return padded / 32; }
+  uint32_t halves_stride() const { return (width + 63) / 64 * 8; }
 };
 
 class Activations {
  public:
   // Adds memory for a slot of `rows` rows and returns its number.
-  size_t add(uint32_t width, uint32_t rows, bool values, bool codes);
+  size_t add(uint32_t width, uint32_t rows, bool values, bool codes, bool halves = false);
   void allocate(const Device& device);
 
   const SlotPlace& operator[](size_t slot) const { return slots_.at(slot); }

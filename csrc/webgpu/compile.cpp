@@ -92,19 +92,25 @@ const Tensor& Compiler::vector(TensorId id) const {
 // Which forms of each slot are read, and whether its producer can write codes.
 void Compiler::plan_slots() {
   uses_.resize(plan_.slots.size());
+  const MatMat form = matmat(shape_.rows);
+  const bool reads_halves = form == MatMat::Matrix || form == MatMat::Plain, reads_values = form == MatMat::Float;
   const auto use = [&](SlotId id) -> SlotUse& { return uses_.at(static_cast<size_t>(id)); };
   for (const Op& op : plan_.ops) {
     if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
       use(mix->x).values = true;
     } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
       for (const LinearPart& part : linear->parts) {
-        (reads_codes(part.weight) ? use(part.in).codes : use(part.in).values) = true;
+        (reads_halves ? use(part.in).halves : reads_codes(part.weight) && !reads_values ? use(part.in).codes : use(part.in).values) =
+            true;
         if (part.accumulate) use(part.out).values = true;
       }
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
       for (SlotId id :
            {wkv7->r, wkv7->k, wkv7->v, wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden, wkv7->v_first}) {
         if (id != kNone) use(id).values = true;
+      }
+      for (SlotId id : {wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden}) {
+        if (id != kNone) use(id).halves = reads_halves;
       }
     } else if (const auto* head = std::get_if<HeadOp>(&op)) {
       use(head->x).values = true;
@@ -124,28 +130,34 @@ void Compiler::plan_slots() {
     }
   }
   for (SlotUse& slot_use : uses_) {
-    if (!slot_use.codes || !slot_use.codes_by_producer) slot_use.values = true;
+    if (!slot_use.codes || !slot_use.codes_by_producer || slot_use.halves) slot_use.values = true;
   }
 }
 
 void Compiler::allocate() {
   Activations& act = compiled_.activations;
-  const uint32_t rows = ceil_div(shape_.rows, tile(shape_.rows)) * tile(shape_.rows);
-  for (size_t i = 0; i < plan_.slots.size(); ++i) act.add(plan_.slots[i].width, rows, uses_[i].values, uses_[i].codes);
-  const uint32_t head_rows = shape_.readout == Readout::AllLogits ? shape_.rows : shape_.sequences;
-  const uint32_t head_alloc = ceil_div(head_rows, tile(head_rows)) * tile(head_rows);
+  const auto whole_tiles = [&](uint32_t n) {
+    const uint32_t tile_rows = std::max(tile(n), matmat_tile_rows(n));
+    return ceil_div(n, tile_rows) * tile_rows;
+  };
+  const uint32_t rows = whole_tiles(shape_.rows);
+  for (size_t i = 0; i < plan_.slots.size(); ++i)
+    act.add(plan_.slots[i].width, rows, uses_[i].values, uses_[i].codes, uses_[i].halves);
+  const uint32_t head_alloc = whole_tiles(head_rows());
+  const MatMat head_form = matmat(head_rows());
   const bool wants_logits = shape_.readout != Readout::None && shape_.readout != Readout::Hidden;
   bool head_codes = false;
   bool has_head = false;
   for (const Op& op : plan_.ops) {
     if (const auto* head = std::get_if<HeadOp>(&op)) {
-      head_codes = wants_logits && reads_codes(head->weight);
+      head_codes = wants_logits && head_form == MatMat::None && reads_codes(head->weight);
       has_head = true;
     }
   }
   if (!has_head && shape_.readout != Readout::None) throw InputError("[webgpu] compile: the plan has no head to read from");
   const bool hidden_values = !head_codes || shape_.readout == Readout::Hidden;
-  compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes);
+  const bool head_halves = wants_logits && (head_form == MatMat::Matrix || head_form == MatMat::Plain);
+  compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes, head_halves);
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
   const bool has_wkv7 =
       std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<Wkv7Op>(op); });
@@ -216,7 +228,8 @@ BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup*
 
 void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,
                         Grid grid, uint32_t x, uint32_t tile, uint32_t state_part) {
-  compiled_.dispatches.push_back({.kernel = &model_.pipelines->request(label, source, bindings),
+  compiled_.dispatches.push_back({.label = label,
+                                  .kernel = &model_.pipelines->request(label, source, bindings),
                                   .group = std::move(group),
                                   .grid = grid,
                                   .x = x,

@@ -8,6 +8,14 @@
 
 namespace rwkvnative::webgpu {
 
+// How a matrix meets many rows of activations: kernels/matmat*.wgsl. None: as a mat-vec (kernels/linear.wgsl).
+enum class MatMat : uint32_t {
+  None,
+  Matrix,  // subgroup matrices of float16 with float32 sums
+  Plain,   // what goes around them, with a plain loop in their place: for tests on devices that have none
+  Float,   // float32
+};
+
 class Compiler {
  public:
   Compiler(const LoadedParts& model, const Shape& shape);
@@ -38,6 +46,13 @@ class Compiler {
   };
   void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head);
+  // compile_matmat.cpp
+  MatMat matmat(uint32_t rows) const;
+  uint32_t matmat_tile_rows(uint32_t rows) const;
+  void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
+                  bool of_head, uint32_t rows_at_once);
+  BindGroupHandle bind_parts(const std::string& label, const WeightGroup* group, std::span<const uint32_t> table);
+  void add_pack(std::span<const LinearMatrix> matrices, bool of_head);
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
@@ -64,11 +79,12 @@ class Compiler {
   void add_candidates();
 
   struct SlotUse {
-    bool values = false, codes = false;  // read as float32, as int8
+    bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16
     bool codes_by_producer = true;       // else quantize.wgsl after it
   };
   bool reads_codes(TensorId weight) const;
   bool is_head_row_count() const { return shape_.readout == Readout::AllLogits; }
+  uint32_t head_rows() const { return is_head_row_count() ? shape_.rows : shape_.sequences; }
   uint32_t tile(uint32_t rows) const;
   bool one_token() const { return shape_.rows == 1 && shape_.sequences == 1; }
   const SlotPlace& slot(size_t id) const { return compiled_.activations[id]; }

@@ -68,7 +68,8 @@ void Compiler::add(const LinearOp& op, size_t op_index) {
 
 void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix> matrices,
                           std::span<const WeightGroup> groups, bool of_head) {
-  const uint32_t rows_at_once = of_head ? (is_head_row_count() ? shape_.rows : shape_.sequences) : shape_.rows;
+  const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
+  if (matmat(rows_at_once) != MatMat::None) return add_matmat(label, matrices, groups, of_head, rows_at_once);
   const uint32_t kTile = tile(rows_at_once);
   const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
   // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.

@@ -13,7 +13,7 @@ namespace rwkvnative::webgpu {
   X(CreateInstance)                                                                                                        \
   X(InstanceRelease) X(InstanceRequestAdapter) X(InstanceWaitAny) X(InstanceHasWGSLLanguageFeature) X(AdapterGetInfo)      \
       X(AdapterGetLimits) X(AdapterHasFeature) X(AdapterRequestDevice) X(AdapterRelease) X(AdapterInfoFreeMembers)         \
-          X(AdapterPropertiesMemoryHeapsFreeMembers) X(DeviceGetQueue) X(DeviceRelease) X(DeviceDestroy)                   \
+          X(AdapterPropertiesMemoryHeapsFreeMembers) X(AdapterPropertiesSubgroupMatrixConfigsFreeMembers) X(DeviceGetQueue) X(DeviceRelease) X(DeviceDestroy)                   \
               X(DeviceCreateBuffer) X(DeviceCreateBindGroup) X(DeviceCreateBindGroupLayout) X(DeviceCreatePipelineLayout)  \
                   X(DeviceCreateShaderModule) X(DeviceCreateComputePipelineAsync) X(DeviceCreateCommandEncoder)            \
                       X(DeviceCreateQuerySet) X(DevicePushErrorScope) X(DevicePopErrorScope) X(DeviceGetLimits)            \

@@ -30,6 +30,32 @@ void require(const WGPULimits& limits, const DeviceInfo& info) {
   }
 }
 
+// The largest f16 product with f32 sums whose subgroups have one known size, or nothing.
+std::optional<MatrixShape> matrix_shape(WGPUAdapter adapter) {
+  if (!dawn().AdapterHasFeature(adapter,
+                                static_cast<WGPUFeatureName>(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix))) {
+    return std::nullopt;
+  }
+  WGPUAdapterPropertiesSubgroupMatrixConfigs configs{};
+  configs.chain.sType = static_cast<WGPUSType>(WGPUSType_AdapterPropertiesSubgroupMatrixConfigs);
+  WGPUAdapterInfo info{};
+  info.nextInChain = &configs.chain;
+  if (dawn().AdapterGetInfo(adapter, &info) != WGPUStatus_Success) return std::nullopt;
+  std::optional<MatrixShape> best;
+  for (const WGPUSubgroupMatrixConfig& config : std::span(configs.configs, configs.configCount)) {
+    if (config.componentType != WGPUSubgroupMatrixComponentType_F16 ||
+        config.resultComponentType != WGPUSubgroupMatrixComponentType_F32 ||
+        config.minSubgroupSize != config.maxSubgroupSize || info.subgroupMinSize != info.subgroupMaxSize) {
+      continue;
+    }
+    const MatrixShape shape{config.M, config.N, config.K, config.maxSubgroupSize};
+    if (!best || shape.m * shape.n * shape.k > best->m * best->n * best->k) best = shape;
+  }
+  dawn().AdapterPropertiesSubgroupMatrixConfigsFreeMembers(configs);
+  dawn().AdapterInfoFreeMembers(info);
+  return best;
+}
+
 }  // namespace
 
 void Device::Fault::record(const std::string& error) {
@@ -68,7 +94,11 @@ void Device::open(WGPUAdapter adapter) {
                dawn().InstanceHasWGSLLanguageFeature(instance(), WGPUWGSLLanguageFeatureName_SubgroupId) != 0;
   timestamps_ = options_.timestamps && has(WGPUFeatureName_TimestampQuery);
 
+  half_ = has(WGPUFeatureName_ShaderF16);
+  if (options_.matrices && subgroups_ && half_) matrix_ = matrix_shape(adapter);
+
   std::vector<WGPUFeatureName> features;
+  if (matrix_) features.push_back(static_cast<WGPUFeatureName>(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix));
   for (int feature :
        {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
         int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_ImplicitDeviceSynchronization, WGPUFeatureName_HostMappedPointer}) {

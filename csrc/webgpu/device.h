@@ -34,6 +34,11 @@ struct Buffer {
   explicit operator bool() const { return bool(handle); }
 };
 
+// A product of subgroup matrices that the device has: float16 [m][k] by [k][n], float32 sums, subgroups of `lanes`.
+struct MatrixShape {
+  uint32_t m, n, k, lanes;
+};
+
 // Thread-safe, as Dawn's objects are with implicit synchronization.
 class Device {
  public:
@@ -56,6 +61,8 @@ class Device {
   // What the address and the size of host memory must be multiples of for import_host(); 0: the device cannot.
   uint64_t host_alignment() const { return host_alignment_; }
   MemoryAccount& memory() const { return *memory_; }
+  bool half() const { return half_; }  // shader-f16
+  const std::optional<MatrixShape>& matrix() const { return matrix_; }
 
   WGPUDevice get() const { return device_.get(); }
   WGPUQueue queue() const { return queue_.get(); }
@@ -113,6 +120,8 @@ class Device {
   bool timestamps_ = false;
   uint64_t host_alignment_ = 0;
   std::shared_ptr<MemoryAccount> memory_ = std::make_shared<MemoryAccount>();
+  bool half_ = false;
+  std::optional<MatrixShape> matrix_;
   uint32_t subgroup_min_size_ = 1, subgroup_max_size_ = 1;
 };
 

@@ -59,7 +59,10 @@ Tuning parse_tuning(const std::string& text) {
                                                           {"wkv_values", {&t.wkv_values, 16, 64, true}},
                                                           {"wkv_tokens", {&t.wkv_tokens, 1, 64, false}},
                                                           {"in_flight", {&t.in_flight, 1, 64, false}},
-                                                          {"fuse", {&t.fuse, 0, 1, false}}};
+                                                          {"fuse", {&t.fuse, 0, 1, false}},
+                                                          {"matmat", {&t.matmat, 0, 4, false}},
+                                                          {"matmat_rows", {&t.matmat_rows, 2, 4096, false}},
+                                                          {"matmat_tile", {&t.matmat_tile, 0, 128, true}}};
   for_each_item(text, [&](const std::string& item) {
     const size_t equals = item.find('=');
     const auto found = constants.find(std::string_view(item).substr(0, equals));
@@ -82,13 +85,13 @@ Tuning parse_tuning(const std::string& text) {
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
-      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"timestamps", &options.timestamps},
+      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
       {"host-pointer", &options.host_pointer}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, timestamps or host-pointer, got \"", item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, matrices, timestamps or host-pointer, got \"", item, "\""));
     }
     *found->second = false;
   });

@@ -1,7 +1,7 @@
 // What the environment may change about a device, read once when it is opened. For tests (forced fallbacks, validation) and
 // for measuring (tuning constants).
 //
-//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, timestamps, host-pointer
+//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, matrices, timestamps, host-pointer
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
@@ -30,6 +30,9 @@ struct Tuning {
   uint32_t wkv_values = 16;       // values of a head that a workgroup of wkv7_chunk works on, where the head size allows it
   uint32_t wkv_tokens = 8;        // rows of a sequence that it stages at once, where memory allows it
   uint32_t fuse = 1;              // 0: no compile_fused.cpp
+  uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
+  uint32_t matmat_rows = 17;  // from so many rows on
+  uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t in_flight = 4;         // tickets
 };
 
@@ -39,6 +42,7 @@ Tuning parse_tuning(const std::string& text);
 struct Options {
   bool subgroups = true;
   bool dot4 = true;
+  bool matrices = true;
   bool timestamps = true;
   bool validation = false;
   bool host_pointer = true;

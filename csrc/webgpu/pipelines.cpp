@@ -9,12 +9,15 @@ namespace {
 
 constexpr std::array<uint32_t, 3> kMainNumbers = {0, 1, 2};
 constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
+constexpr std::array<uint32_t, 4> kPartsNumbers = {0, 1, 2, 3};
 constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
 
 std::span<const uint32_t> numbers(Bindings bindings) {
   switch (bindings) {
     case Bindings::Embed:
       return kEmbedNumbers;
+    case Bindings::Parts:
+      return kPartsNumbers;
     case Bindings::Choice:
       return kChoiceNumbers;
     default:
@@ -64,6 +67,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   constexpr auto kWrite = WGPUBufferBindingType_Storage;
   main_ = make_layout(device, "main", {{0, kRead}, {1, kWrite}, {2, kRead}});
   embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
+  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
   // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.
@@ -72,6 +76,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   sequences_ = make_layout(device, "sequences", {{0, kRead, true}});
   main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
+  parts_pipeline_ = make_pipeline_layout(device, "parts", {parts_.get()});
   choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
   state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
   state_other_pipeline_ =
@@ -83,6 +88,8 @@ WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
   switch (bindings) {
     case Bindings::Embed:
       return embed_.get();
+    case Bindings::Parts:
+      return parts_.get();
     case Bindings::Choice:
       return choice_.get();
     default:
@@ -94,6 +101,8 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
   switch (bindings) {
     case Bindings::Embed:
       return embed_pipeline_.get();
+    case Bindings::Parts:
+      return parts_pipeline_.get();
     case Bindings::Choice:
       return choice_pipeline_.get();
     case Bindings::MainState:

@@ -15,6 +15,7 @@ namespace rwkvnative::webgpu {
 enum class Bindings {
   Main,            // 0 weights, 1 activations, 2 params
   Embed,           // and 3 tokens, 4 norms
+  Parts,           // and 3 a table of what the dispatch works on
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
   MainState,       // and group 1: a part of the state
   MainStateOther,  // MainState, and group 2: the same part of another state
@@ -59,9 +60,9 @@ class Pipelines {
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
 
   const Device& device_;
-  BindGroupLayoutHandle main_, embed_, choice_, state_, other_state_, states_, sequences_;
-  PipelineLayoutHandle main_pipeline_, embed_pipeline_, choice_pipeline_, state_pipeline_, state_other_pipeline_,
-      states_pipeline_;
+  BindGroupLayoutHandle main_, embed_, parts_, choice_, state_, other_state_, states_, sequences_;
+  PipelineLayoutHandle main_pipeline_, embed_pipeline_, parts_pipeline_, choice_pipeline_, state_pipeline_,
+      state_other_pipeline_, states_pipeline_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };

@@ -201,6 +201,9 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
     case Grid::RowsY:
       y = work.rows;
       break;
+    case Grid::RowsBy:
+      x = work.rows, y = dispatch.x;
+      break;
     case Grid::HeadRows:
       x = work.head_rows, y = dispatch.x;
       break;

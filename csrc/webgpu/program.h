@@ -20,6 +20,7 @@ enum class Grid {
   Rows,          // rows
   RowTiles,      // x * ceil(rows / tile)
   RowsY,         // x * rows
+  RowsBy,        // rows * x
   HeadRows,      // rows that the head works on * x
   HeadTiles,     // x * ceil(head rows / tile)
   Sequences,     // x * sequences
@@ -31,6 +32,7 @@ enum class Grid {
 };
 
 struct Dispatch {
+  std::string label;
   const Kernel* kernel = nullptr;
   BindGroupHandle group;
   Grid grid = Grid::Fixed;
@@ -55,6 +57,7 @@ struct Compiled {
   std::vector<Run> runs;  // of the dispatches; empty if nothing streams
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
+  std::vector<Buffer> tables;  // of Bindings::Parts
   size_t logits_slot = 0, hidden_slot = 0;
   size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence

@@ -69,4 +69,9 @@ ShaderText& ShaderText::enable(std::string_view extension) {
   return *this;
 }
 
+ShaderText& ShaderText::directive(std::string_view text) {
+  directives_ += message(text, ";\n");
+  return *this;
+}
+
 }  // namespace rwkvnative::webgpu

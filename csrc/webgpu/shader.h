@@ -28,13 +28,14 @@ class ShaderText {
   ShaderText& constant(std::string_view name, float value);
   ShaderText& file(std::string_view name);  // each file once
   ShaderText& text(std::string text);
-  // "enable ...;", before everything else.
+  // "enable ...;", before everything else, and other directives, after those.
   ShaderText& enable(std::string_view extension);
+  ShaderText& directive(std::string_view text);
 
-  std::string str() const { return enables_ + constants_ + body_; }
+  std::string str() const { return enables_ + directives_ + constants_ + body_; }
 
  private:
-  std::string enables_, constants_, body_;
+  std::string enables_, directives_, constants_, body_;
   std::map<std::string, bool, std::less<>> included_;
 };
 

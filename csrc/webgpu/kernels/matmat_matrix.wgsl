@@ -1,0 +1,19 @@
+// The product by subgroup matrices: a subgroup makes kSubgroupRows x kSubgroupOuts of the tile. To reach single sums, a
+// matrix of each subgroup at a time goes through workgroup memory.
+const kDone = kMatrixN + 4u;  // floats from row to row
+const kDoneEach = kMatrixM * kMatrixN / kLanes;
+var<workgroup> done: array<f32, kThreads / kLanes * kMatrixM * kDone>;
+
+fn finish(part: Part, row: u32, thread: u32, matrix_row: u32, matrix_out: u32) {
+  workgroupBarrier();
+  let of = thread / kLanes;  // the subgroup whose matrix this thread stores
+  let first_row = row + of % kSubgroupsDown * kSubgroupRows + matrix_row;
+  let first_out = part.first + of / kSubgroupsDown * kSubgroupOuts + matrix_out;
+  for (var i = 0u; i < kDoneEach; i++) {
+    let at = thread % kLanes + i * kLanes;
+    let m = at / kMatrixN;
+    let n = at % kMatrixN;
+    store_half_sum(part, first_row + m, first_out + n, done[(of * kMatrixM + m) * kDone + n]);
+  }
+  workgroupBarrier();
+}

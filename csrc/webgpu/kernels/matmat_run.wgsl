@@ -1,0 +1,23 @@
+fn run(workgroup: vec3<u32>, thread: u32, subgroup: u32) {
+  let part = part_of(workgroup.x);
+  let row = workgroup.y * kTileRows;
+  var inputs = load_inputs(part, row, 0u, thread);
+  var units = load_weights(part, 0u, thread);
+  $START
+  for (var step = 0u; step < part.steps; step++) {
+    workgroupBarrier();
+    put_inputs(inputs, thread);
+    put_weights(units, thread);
+    workgroupBarrier();
+    let next = min(step + 1u, part.steps - 1u);
+    inputs = load_inputs(part, row, next, thread);
+    units = load_weights(part, next, thread);
+    $MULTIPLY
+  }
+  $FINISH
+}
+
+@compute @workgroup_size(kThreads)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32$SUBGROUP) {
+  run(workgroup, thread, $SUBGROUP_ID);
+}

@@ -1,0 +1,114 @@
+"""WebGPU's matrix products of many rows (csrc/webgpu/compile_matmat.cpp) in each of their forms, against the float64 oracle.
+
+No software GPU has subgroup matrices. What goes around them (decoding, packing as float16, tiles, tails, what is done with the
+sums) runs here with a plain loop in their place, form "plain"; form "matrix", the product by subgroup matrices itself, runs on
+every adapter that has them: on a machine with such a GPU, `pytest tests/test_webgpu_matmat.py -k matrix`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import webgpu_devices
+from engines import Case, assert_states_close, case, open_engine, random_tokens, row_errors
+from rwkvnative import _core
+from rwkvnative.errors import InputError
+from synthetic import ALL_TYPES, build_model, encode
+
+FORMS = {"matrix": 2, "plain": 3, "float": 4}
+# float: as elsewhere on WebGPU, rounding and the device's exp (seen 5e-6). float16 operands round to 2^-11 once each: these
+# models' rows are off by 0.05 to 0.2 %, a tenth of what int8 activations do to them.
+F32_BOUND = 2e-3
+HALF_BOUND = 5e-3
+
+
+def matrix_device() -> str:
+    for device in _core.devices():
+        if "subgroup-matrix" in device["features"]:
+            return device["device"]
+    pytest.skip("no adapter here has subgroup matrices")
+
+
+@pytest.fixture(params=["llvmpipe-plain", "llvmpipe-float", "SwiftShader-float", "any-matrix"])
+def matmat(request, monkeypatch) -> str:
+    adapter, form = request.param.split("-")
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    use(monkeypatch, form)
+    return matrix_device() if form == "matrix" else webgpu_devices.require(adapter)
+
+
+def use(monkeypatch, form: str, more: str = "") -> None:
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", f"matmat={FORMS[form]},matmat_rows=2{more}")
+
+
+def is_float(request) -> bool:
+    return request.node.callspec.params["matmat"].endswith("float")
+
+
+def check(engine, c: Case, bound: float, n_tokens: int | None = None) -> None:
+    state = engine.new_state()
+    parts = np.split(c.tokens, range(n_tokens, len(c.tokens), n_tokens)) if n_tokens else [c.tokens]
+    logits = np.concatenate([engine.forward(part, state, state, "all") for part in parts])
+    assert row_errors(logits, c.logits).max() <= bound
+    assert_states_close(state.read(), c.state, bound)
+
+
+ROLES = ("time_mix_receptance", "time_mix_key", "time_mix_value", "time_mix_output", "channel_mix_key", "channel_mix_value",
+         "output.weight", "time_mix_[wa]?")
+
+
+@pytest.mark.parametrize("turn", range(2))
+def test_types_in_turn(matmat, request, turn):
+    """Every type, several in a dispatch; logits and states, for a chunk of a tile and a half and its rest."""
+    types = {role: ALL_TYPES[(8 * turn + i) % len(ALL_TYPES)] for i, role in enumerate(ROLES)}
+    types |= {f"time_mix_{z}0": "F32" for z in "wa"}
+    c = case(41, n_embd=256, n_layer=1, n_ff=256, ranks=(256, 256, 32, 32), types=types, seed=31 + turn)
+    check(open_engine(c.model, matmat, numerics="f32"), c, F32_BOUND if is_float(request) else HALF_BOUND)
+
+
+@pytest.fixture
+def odd(matmat, request):
+    """A model none of whose widths is a multiple of a tile or of a step, and its engine."""
+    options = dict(n_embd=48, head_size=16, ranks=(7, 5, 3, 11), n_ff=100, n_vocab=37, n_layer=2, lora_type="F16", seed=32)
+    return lambda n: case(n, **options), open_engine(case(1, **options).model, matmat), \
+        F32_BOUND if is_float(request) else HALF_BOUND
+
+
+def test_chunk_lengths(odd):
+    of_length, engine, bound = odd
+    for n in (1, 2, 15, 16, 17, 63, 64, 65, 300):
+        check(engine, of_length(n), bound)
+    check(engine, of_length(65), bound, n_tokens=13)
+
+
+@pytest.mark.parametrize("tile", [16, 32, 64, 128])
+def test_tiles(monkeypatch, tile):
+    """A row comes out the same in any tile: sums run over the inputs in the same order."""
+    use(monkeypatch, "plain", f",matmat_tile={tile}")
+    c = case(40, n_embd=96, head_size=32, n_layer=1, n_ff=160, ranks=(16, 16, 16, 16), seed=33)
+    check(open_engine(c.model, webgpu_devices.require("llvmpipe")), c, HALF_BOUND)
+
+
+def test_huge_activations(matmat, request):
+    """Activations of 3e4, whose relu^2 is 1e9 and more: float16 ends at 65504, so each row is packed by its own power of two."""
+    model = build_model(n_embd=64, n_layer=2, n_ff=128, type="Q8_0", lora_type="F16", seed=34)
+    for i in range(2):
+        for part in ("weight", "bias"):
+            for norm in ("attn_norm", "attn_norm_2"):
+                name = f"blk.{i}.{norm}.{part}"
+                model.tensors[name] = encode(name, model.tensors[name].dequantized() * np.float32(3e4), "F32")
+    c = Case(model, random_tokens(33))
+    engine = open_engine(model, matmat)
+    logits = engine.forward(c.tokens, None, engine.new_state(), "all")
+    assert np.isfinite(logits).all()
+    assert np.median(row_errors(logits, c.logits)) <= (F32_BOUND if is_float(request) else HALF_BOUND)
+
+
+def test_forms_that_a_device_lacks_are_named(monkeypatch):
+    use(monkeypatch, "plain")
+    engine = open_engine(case(1, n_embd=48, head_size=16, n_layer=1).model, webgpu_devices.require("SwiftShader"))
+    with pytest.raises(InputError, match="matmat=3.*shader-f16"):
+        engine.forward(random_tokens(2), None, engine.new_state(), "last")
+    use(monkeypatch, "float", ",matmat_tile=48")
+    with pytest.raises(InputError, match="matmat_tile"):
+        open_engine(case(1, n_embd=48, head_size=16, n_layer=1).model, webgpu_devices.require("llvmpipe"))
