@@ -81,9 +81,17 @@ std::vector<std::string> feature_names(WGPUAdapter adapter) {
 }
 
 std::vector<AdapterHandle> all_adapters() {
+  // f16 is off by default on NVIDIA for lack of conformance at the edges of its range; turned on like this it is there, and
+  // with it the f16 subgroup matrices, for the kernels that want them.
+  const char* enabled = "vulkan_enable_f16_on_nvidia";
+  WGPUDawnTogglesDescriptor toggles{};
+  toggles.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnTogglesDescriptor);
+  toggles.enabledToggles = &enabled;
+  toggles.enabledToggleCount = 1;
   std::vector<AdapterHandle> adapters;
   if (dawn().enumerate_adapters != nullptr) {
     WGPURequestAdapterOptions options{};
+    options.nextInChain = &toggles.chain;
     std::vector<WGPUAdapter> raw(dawn().enumerate_adapters(instance(), &options, nullptr, 0));
     raw.resize(std::min(raw.size(), dawn().enumerate_adapters(instance(), &options, raw.data(), raw.size())));
     for (WGPUAdapter adapter : raw) adapters.emplace_back(adapter);
@@ -103,6 +111,7 @@ std::vector<AdapterHandle> all_adapters() {
   }
   for (const Wish& wish : wishes) {
     WGPURequestAdapterOptions options{};
+    options.nextInChain = &toggles.chain;
     options.backendType = wish.backend;
     options.powerPreference = wish.power;
     options.forceFallbackAdapter = wish.fallback;

@@ -185,6 +185,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
         const SlotPlace& out = slot(matrix->out);
         if (in.width != weight.ne0)
           throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+        count(*rows, weight, false);
         const uint32_t first = workgroups;
         workgroups += ceil_div(rows->rows, tile.outs);
         const uint32_t units = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
@@ -193,6 +194,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
                                    in.scales, ceil_div(weight.ne0, halves ? 64 : 32), out.values, rows->first_row, out.padded,
                                    activation_number(matrix->activation, matrix->accumulate), of_head, 0});
       }
+      if (halves) cost_.arithmetic = Arithmetic::F16;
       ShaderText text;
       text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs);
       text.file("weights").file("activations").file("activate").file("matmat");

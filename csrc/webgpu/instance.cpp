@@ -8,9 +8,7 @@ namespace rwkvnative::webgpu {
 
 WGPUInstance instance() {
   static const WGPUInstance made = [] {
-    // f16 is off by default on NVIDIA for lack of conformance at the edges of its range; turned on like this it is there
-    // for the kernels that want it.
-    const std::array enabled = {"allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"};
+    const std::array enabled = {"allow_unsafe_apis"};  // subgroup matrices; toggles of adapters: adapter.cpp
     WGPUDawnTogglesDescriptor toggles{};
     toggles.chain.sType = static_cast<WGPUSType>(WGPUSType_DawnTogglesDescriptor);
     toggles.enabledToggles = enabled.data();

@@ -106,7 +106,9 @@ uint32_t DeviceModel::usual_rows() const {
   uint64_t widths = parts_->plan->n_vocab;
   for (const Slot& slot : parts_->plan->slots) widths += slot.width;
   const uint64_t fit = parts_->device->max_binding() / 2 / std::max<uint64_t>(1, widths * 6);
-  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, 128));
+  // Tiles of matrix products want many rows; mat-vecs gain nothing beyond a few.
+  const uint64_t most = parts_->device->info().kind == DeviceKind::Software ? 128 : 1024;
+  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, most));
 }
 
 DeviceBackend::DeviceBackend(const std::string& device)

@@ -21,7 +21,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
     const bool of_head =
         dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
     const uint32_t rows = of_head ? work.head_rows : work.rows;
-    times.ops.push_back({.label = dispatch.kernel->label,
+    times.ops.push_back({.label = dispatch.label,
                          .layer = dispatch.layer,
                          .microseconds = microseconds[i],
                          .bytes = dispatch.cost.bytes(rows, work.sequences),

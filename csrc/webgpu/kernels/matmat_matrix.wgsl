@@ -6,14 +6,14 @@ var<workgroup> done: array<f32, kThreads / kLanes * kMatrixM * kDone>;
 
 fn finish(part: Part, row: u32, thread: u32, matrix_row: u32, matrix_out: u32) {
   workgroupBarrier();
-  let of = thread / kLanes;  // the subgroup whose matrix this thread stores
-  let first_row = row + of % kSubgroupsDown * kSubgroupRows + matrix_row;
-  let first_out = part.first + of / kSubgroupsDown * kSubgroupOuts + matrix_out;
+  let owner = thread / kLanes;  // the subgroup whose matrix this thread stores
+  let first_row = row + owner % kSubgroupsDown * kSubgroupRows + matrix_row;
+  let first_out = part.first + owner / kSubgroupsDown * kSubgroupOuts + matrix_out;
   for (var i = 0u; i < kDoneEach; i++) {
     let at = thread % kLanes + i * kLanes;
     let m = at / kMatrixN;
     let n = at % kMatrixN;
-    store_half_sum(part, first_row + m, first_out + n, done[(of * kMatrixM + m) * kDone + n]);
+    store_half_sum(part, first_row + m, first_out + n, done[(owner * kMatrixM + m) * kDone + n]);
   }
   workgroupBarrier();
 }
