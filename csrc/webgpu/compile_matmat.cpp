@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "webgpu/compile.h"
-#include "webgpu/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {
