@@ -137,7 +137,7 @@ void Compiler::plan_slots() {
 void Compiler::allocate() {
   Activations& act = compiled_.activations;
   const auto whole_tiles = [&](uint32_t n) {
-    const uint32_t tile_rows = std::max(tile(n), matmat_tile_rows(n));
+    const uint32_t tile_rows = matmat(n) == MatMat::None ? tile(n) : tiling(n).tile.rows;
     return ceil_div(n, tile_rows) * tile_rows;
   };
   const uint32_t rows = whole_tiles(shape_.rows);
@@ -165,6 +165,7 @@ void Compiler::allocate() {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
   }
+  if (const uint32_t width = scratch_width(); width != 0) compiled_.scratch_slot = act.add(width, rows, true, false);
   act.allocate(device_);
 
   constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;

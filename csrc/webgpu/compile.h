@@ -16,6 +16,12 @@ enum class MatMat : uint32_t {
   Float,   // float32
 };
 
+// What a workgroup makes of a product, and how its subgroups share it: `down` of them over the rows of activations, `along` over
+// the outputs.
+struct MatMatTile {
+  uint32_t rows, outs, down, along;
+};
+
 class Compiler {
  public:
   Compiler(const LoadedParts& model, const Shape& shape);
@@ -44,11 +50,21 @@ class Compiler {
     bool accumulate;
     bool float_input = false;  // float32 activations even where the weight is quantized
   };
+  static std::vector<LinearMatrix> linear_matrices(const LinearOp& op);
   void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head);
   // compile_matmat.cpp
+  struct Tiling {
+    MatMat form;
+    MatMatTile tile;
+    uint32_t threads;                                                  // of a workgroup
+    uint32_t step() const { return form == MatMat::Float ? 32 : 64; }  // inputs at a time
+  };
   MatMat matmat(uint32_t rows) const;
-  uint32_t matmat_tile_rows(uint32_t rows) const;
+  Tiling tiling(uint32_t rows) const;
+  std::vector<uint32_t> splits(const Tiling& tiling, std::span<const LinearMatrix> matrices, uint32_t rows) const;
+  uint32_t scratch_width() const;
+  std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
   BindGroupHandle bind_parts(const std::string& label, const WeightGroup* group, std::span<const uint32_t> table);

@@ -51,14 +51,19 @@ uint32_t activation_number(Activation activation, bool accumulate) {
   return static_cast<uint32_t>(activation);
 }
 
-void Compiler::add(const LinearOp& op, size_t op_index) {
+std::vector<Compiler::LinearMatrix> Compiler::linear_matrices(const LinearOp& op) {
   std::vector<LinearMatrix> matrices;
-  std::string label = "linear";
   for (const LinearPart& part : op.parts) {
     matrices.push_back(
         {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
-    label += message(" ", plan_.slot(part.out).name);
   }
+  return matrices;
+}
+
+void Compiler::add(const LinearOp& op, size_t op_index) {
+  const std::vector<LinearMatrix> matrices = linear_matrices(op);
+  std::string label = "linear";
+  for (const LinearPart& part : op.parts) label += message(" ", plan_.slot(part.out).name);
   add_linear(label, matrices, model_.weights->groups(op_index), false);
   for (const LinearPart& part : op.parts) {
     const size_t out = static_cast<size_t>(part.out);

@@ -2,7 +2,6 @@
 // sums) where the device has them, or in float32 by registers.
 #include <algorithm>
 #include <array>
-#include <map>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
@@ -10,14 +9,14 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// A workgroup's tile and how its subgroups share it: `down` of them over the rows, `along` over the outputs. Measured on a
-// large GPU (docs/performance.md); fewer rows take a smaller tile rather than compute what is thrown away.
-struct Tile {
-  uint32_t rows, outs, down, along;
-};
+// Measured on a large GPU (docs/performance.md); fewer rows take a smaller tile rather than compute what is thrown away.
+using Tile = MatMatTile;
 constexpr std::array kTiles = {Tile{16, 64, 1, 4}, Tile{32, 64, 2, 2}, Tile{64, 64, 2, 2}, Tile{128, 128, 2, 4}};
 constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
 constexpr uint32_t kFloatTile = 64;      // of kernels/matmat_f32.wgsl
+constexpr uint32_t kFloatThreads = 256;
+constexpr uint32_t kMaxSplits = 16;
+constexpr uint32_t kMinSteps = 4;  // of a split
 
 // Weights become float16 times this: a scale of a block may be small, and a float16 below 2^-14 loses digits.
 constexpr float kWeightScale = 16.0f;
@@ -111,18 +110,6 @@ MatMat Compiler::matmat(uint32_t rows) const {
   return form;
 }
 
-// Rows of activations that a workgroup takes; slots have room for whole tiles.
-uint32_t Compiler::matmat_tile_rows(uint32_t rows) const {
-  switch (matmat(rows)) {
-    case MatMat::None:
-      return 1;
-    case MatMat::Float:
-      return kFloatTile;
-    default:
-      return choose_tile(device_, rows, tuning_.matmat_tile, max_threads_).rows;
-  }
-}
-
 // Packs the inputs of `matrices` as float16: kernels/pack_halves.wgsl.
 void Compiler::add_pack(std::span<const LinearMatrix> matrices, bool of_head) {
   std::vector<size_t> inputs;
@@ -153,84 +140,185 @@ BindGroupHandle Compiler::bind_parts(const std::string& label, const WeightGroup
   return model_.pipelines->bind(label, Bindings::Parts, ranges);
 }
 
+Compiler::Tiling Compiler::tiling(uint32_t rows) const {
+  Tiling tiling{.form = matmat(rows), .tile = {kFloatTile, kFloatTile, 1, 1}, .threads = kFloatThreads};
+  if (tiling.form == MatMat::Matrix || tiling.form == MatMat::Plain) {
+    tiling.tile = choose_tile(device_, rows, tuning_.matmat_tile, max_threads_);
+    tiling.threads = tiling.form == MatMat::Matrix ? tiling.tile.down * tiling.tile.along * device_.matrix()->lanes
+                                                   : std::min(kPlainThreads, tiling.tile.outs * 2);
+  }
+  return tiling;
+}
+
+// How many workgroups share a tile of each of an op's matrices.
+std::vector<uint32_t> Compiler::splits(const Tiling& tiling, std::span<const LinearMatrix> matrices, uint32_t rows) const {
+  uint64_t threads = 0;
+  for (const LinearMatrix& matrix : matrices)
+    threads += uint64_t{ceil_div(plan_.tensor(matrix.weight).ne1, tiling.tile.outs)} * tiling.threads;
+  threads *= ceil_div(rows, tiling.tile.rows);
+  const auto wanted = static_cast<uint32_t>(tuning_.threads / std::max<uint64_t>(1, threads));
+  std::vector<uint32_t> splits;
+  for (const LinearMatrix& matrix : matrices) {
+    const uint32_t steps = ceil_div(plan_.tensor(matrix.weight).ne0, tiling.step());
+    const uint32_t count = std::clamp(wanted, 1u, std::max(1u, std::min(kMaxSplits, steps / kMinSteps)));
+    splits.push_back(ceil_div(steps, ceil_div(steps, count)));  // none without a step
+  }
+  return splits;
+}
+
+// Values of scratch memory for each row of activations: the sums of the op that splits most.
+uint32_t Compiler::scratch_width() const {
+  const Tiling of_rows = tiling(shape_.rows);
+  if (of_rows.form == MatMat::None) return 0;
+  uint32_t most = 0;
+  const auto consider = [&](std::span<const LinearMatrix> matrices) {
+    const std::vector<uint32_t> split = splits(of_rows, matrices, shape_.rows);
+    uint32_t width = 0;
+    for (size_t i = 0; i < matrices.size(); ++i)
+      if (split[i] > 1) width += split[i] * plan_.tensor(matrices[i].weight).ne1;
+    most = std::max(most, width);
+  };
+  for (const Op& op : plan_.ops) {
+    if (const auto* linear = std::get_if<LinearOp>(&op)) consider(linear_matrices(*linear));
+    if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) consider(second_loras(*wkv7));
+  }
+  return most;
+}
+
+// The switch cases that call `call` with each type; the last one is the default.
+static std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std::string_view end) {
+  std::string cases;
+  for (size_t i = 0; i < kinds.size(); ++i) {
+    const std::string label = i + 1 == kinds.size() ? "default" : message("case ", i, "u");
+    cases += message(label, ": { ", begin, lower(traits(kinds[i]).name), end, " }\n    ");
+  }
+  return cases;
+}
+
+// The kernel's text for tiles of matrices of these types.
+std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>& kinds) const {
+  const auto is_float = [](DType type) { return traits(type).block_values == 1; };
+  const Tile& tile = tiling.tile;
+  ShaderText text;
+  text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs);
+  text.file("weights").file("activations").file("activate").file("matmat");
+  for (DType type : kinds) text.file(is_float(type) ? "float_weights" : "decode_" + lower(traits(type).name));
+  if (tiling.form == MatMat::Float) {
+    std::string fetches;
+    for (DType type : kinds) {
+      if (!is_float(type)) text.file("dot_f32");
+      fetches += instantiate(is_float(type) ? "matmat_f32_float" : "matmat_f32_quant", {{"TYPE", lower(traits(type).name)}});
+    }
+    return text
+        .text(instantiate("matmat_f32",
+                          {{"FETCHES", fetches}, {"FETCH", by_kind(kinds, "return fetch_", "(row, unit, half, part.units);")}}))
+        .str();
+  }
+  text.enable("f16").constant("kThreads", tiling.threads).constant("kWeightScale", kWeightScale);
+  text.file("matmat_halves").file("matmat_scaled");
+  for (DType type : kinds) {
+    if (!is_float(type)) text.file("matmat_codes");
+    text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", lower(traits(type).name)}}));
+  }
+  text.text(instantiate("matmat_kinds", {{"FETCH", by_kind(kinds, "return fetch_", "(row, unit, part.units);")},
+                                         {"PUT", by_kind(kinds, "put_", "(at, fetched, row, unit, part.units);")}}));
+  Product product{"var sums: Sums;", "multiply(&sums, thread);", "finish(part, row, &sums, thread);"};
+  const bool matrix = tiling.form == MatMat::Matrix;
+  if (matrix) {
+    const MatrixShape shape = *device_.matrix();
+    text.enable("subgroups").enable("chromium_experimental_subgroup_matrix");
+    // The subgroup's number is the same in all of a subgroup, which the analysis does not know.
+    text.directive("diagnostic(off, chromium_experimental.subgroup_matrix_uniformity)");
+    text.constant("kMatrixM", shape.m).constant("kMatrixN", shape.n).constant("kLanes", shape.lanes);
+    text.constant("kSubgroupsDown", tile.down).constant("kSubgroupRows", tile.rows / tile.down);
+    text.constant("kSubgroupOuts", tile.outs / tile.along).file("matmat_matrix");
+    product = matrix_product(tile, shape);
+  } else {
+    text.file("matmat_plain");
+  }
+  return text
+      .text(instantiate("matmat_run", {{"START", product.start},
+                                       {"MULTIPLY", product.multiply},
+                                       {"FINISH", product.finish},
+                                       {"SUBGROUP_ID", matrix ? "subgroup" : "0u"},
+                                       {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}))
+      .str();
+}
+
 void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix> matrices,
                           std::span<const WeightGroup> groups, bool of_head, uint32_t rows_at_once) {
-  const MatMat form = matmat(rows_at_once);
-  const bool halves = form != MatMat::Float;
-  const MatrixShape shape = device_.matrix().value_or(MatrixShape{16, 16, 16, 32});
-  Tile tile{kFloatTile, kFloatTile, 1, 1};
-  if (halves) tile = choose_tile(device_, rows_at_once, tuning_.matmat_tile, max_threads_);
+  const Tiling tiling = this->tiling(rows_at_once);
+  const Tile& tile = tiling.tile;
+  const bool halves = tiling.form != MatMat::Float;
   if (halves) add_pack(matrices, of_head);
 
+  const std::vector<uint32_t> split =
+      of_head ? std::vector<uint32_t>(matrices.size(), 1) : splits(tiling, matrices, rows_at_once);
+  std::vector<uint32_t> sums(matrices.size());  // where a split matrix's sums are, in values
+  uint32_t free = 0;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    if (split[i] == 1) continue;
+    const SlotPlace& scratch = slot(compiled_.scratch_slot);
+    sums[i] = 4 * scratch.values + free;
+    free += split[i] * scratch.rows * plan_.tensor(matrices[i].weight).ne1;
+  }
+
   for (const WeightGroup& group : groups) {
-    struct Placed {
-      const PlacedRows* rows;
-      const LinearMatrix* matrix;
-    };
-    std::map<DType, std::vector<Placed>> kinds;  // a dispatch each
+    std::vector<DType> kinds;
+    std::vector<uint32_t> parts;
+    uint32_t workgroups = 0;
     for (const PlacedRows& rows : group.rows) {
       const auto matrix =
           std::find_if(matrices.begin(), matrices.end(), [&](const LinearMatrix& m) { return m.weight == rows.tensor; });
-      if (matrix != matrices.end()) kinds[plan_.tensor(rows.tensor).type].push_back({&rows, &*matrix});
-    }
-    for (const auto& [dtype, placed_rows] : kinds) {
-      const bool is_float = traits(dtype).block_values == 1;
-      const std::string type = lower(traits(dtype).name);
-      uint32_t workgroups = 0;
-      std::vector<uint32_t> parts;
-      for (const auto& [rows, matrix] : placed_rows) {
-        const Tensor& weight = plan_.tensor(rows->tensor);
-        const SlotPlace& in = slot(matrix->in);
-        const SlotPlace& out = slot(matrix->out);
-        if (in.width != weight.ne0)
-          throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
-        count(*rows, weight, false);
-        const uint32_t first = workgroups;
-        workgroups += ceil_div(rows->rows, tile.outs);
-        const uint32_t units = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
-        parts.insert(parts.end(), {workgroups, first, rows->at, rows->row_vec4s, units, rows->rows,
-                                   halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(),
-                                   in.scales, ceil_div(weight.ne0, halves ? 64 : 32), out.values, rows->first_row, out.padded,
-                                   activation_number(matrix->activation, matrix->accumulate), of_head, 0});
-      }
-      if (halves) cost_.arithmetic = Arithmetic::F16;
-      ShaderText text;
-      text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs);
-      text.file("weights").file("activations").file("activate").file("matmat");
-      text.file(is_float ? "float_weights" : "decode_" + type);
-      if (!halves) {
-        if (!is_float) text.file("dot_f32");
-        text.text(instantiate("matmat_f32", {{"FETCH", instantiate(is_float ? "matmat_f32_float" : "matmat_f32_quant",
-                                                                   {{"TYPE", type}})}}));
+      if (matrix == matrices.end()) continue;  // a vector of a Wkv7 op's group
+      const Tensor& weight = plan_.tensor(rows.tensor);
+      const SlotPlace& in = slot(matrix->in);
+      const SlotPlace& out = slot(matrix->out);
+      if (in.width != weight.ne0)
+        throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+      count(rows, weight, false);
+      const auto i = static_cast<size_t>(matrix - matrices.begin());
+      const auto kind = static_cast<uint32_t>(std::find(kinds.begin(), kinds.end(), weight.type) - kinds.begin());
+      if (kind == kinds.size()) kinds.push_back(weight.type);
+      const uint32_t units = traits(weight.type).block_values == 1 ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
+      const uint32_t steps = ceil_div(weight.ne0, tiling.step());
+      const uint32_t begin = workgroups;
+      workgroups += ceil_div(rows.rows, tile.outs) * split[i];
+      parts.insert(parts.end(), {workgroups, begin, kind, rows.at, rows.row_vec4s, units, rows.rows,
+                                 halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(), in.scales});
+      if (split[i] == 1) {
+        parts.insert(parts.end(), {out.values, rows.first_row, out.padded,
+                                   activation_number(matrix->activation, matrix->accumulate), of_head, 1, 0});
       } else {
-        const bool matrix = form == MatMat::Matrix;
-        const uint32_t threads = matrix ? tile.down * tile.along * shape.lanes : std::min(kPlainThreads, tile.outs * 2);
-        text.enable("f16").constant("kThreads", threads).constant("kWeightScale", kWeightScale);
-        text.file("matmat_halves").file("matmat_scaled");
-        text.text(instantiate(is_float ? "matmat_float" : "matmat_quant", {{"TYPE", type}}));
-        Product product{"var sums: Sums;", "multiply(&sums, thread);", "finish(part, row, &sums, thread);"};
-        if (matrix) {
-          text.enable("subgroups").enable("chromium_experimental_subgroup_matrix");
-          // The subgroup's number is the same in all of a subgroup, which the analysis does not know.
-          text.directive("diagnostic(off, chromium_experimental.subgroup_matrix_uniformity)");
-          text.constant("kMatrixM", shape.m).constant("kMatrixN", shape.n).constant("kLanes", shape.lanes);
-          text.constant("kSubgroupsDown", tile.down).constant("kSubgroupRows", tile.rows / tile.down);
-          text.constant("kSubgroupOuts", tile.outs / tile.along).file("matmat_matrix");
-          product = matrix_product(tile, shape);
-        } else {
-          text.file("matmat_plain");
-        }
-        text.text(instantiate("matmat_run", {{"START", product.start},
-                                             {"MULTIPLY", product.multiply},
-                                             {"FINISH", product.finish},
-                                             {"SUBGROUP_ID", matrix ? "subgroup" : "0u"},
-                                             {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}));
+        parts.insert(parts.end(), {0, sums[i] + rows.first_row, weight.ne1, activation_number(Activation::None, false), of_head,
+                                   split[i], slot(compiled_.scratch_slot).rows * weight.ne1});
       }
-      const std::string name = kinds.size() == 1 ? label : message(label, " ", traits(dtype).name);
-      dispatch(name, text.str(), Bindings::Parts, bind_parts(name, &group, parts), of_head ? Grid::HeadTiles : Grid::RowTiles,
-               workgroups, tile.rows);
+      parts.insert(parts.end(), {ceil_div(steps, split[i]), steps, 0, 0, 0});
     }
+    if (kinds.empty()) continue;
+    if (halves) cost_.arithmetic = Arithmetic::F16;
+    dispatch(label, matmat_text(tiling, kinds), Bindings::Parts, bind_parts(label, &group, parts),
+             of_head ? Grid::HeadTiles : Grid::RowTiles, workgroups, tile.rows);
   }
+
+  std::vector<uint32_t> table;
+  uint32_t outputs = 0, n_parts = 0;
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    if (split[i] == 1) continue;
+    const uint32_t rows = plan_.tensor(matrices[i].weight).ne1, begin = outputs;
+    const SlotPlace& out = slot(matrices[i].out);
+    outputs += rows;
+    ++n_parts;
+    table.insert(table.end(), {outputs, begin, sums[i], rows, slot(compiled_.scratch_slot).rows * rows, split[i], 4 * out.values,
+                               out.padded, activation_number(matrices[i].activation, matrices[i].accumulate), 0, 0, 0});
+  }
+  if (n_parts == 0) return;
+  constexpr uint32_t kWorkgroup = 256;
+  ShaderText text;
+  text.constant("kWorkgroup", kWorkgroup).constant("kParts", n_parts);
+  text.file("activations").file("activate").file("reduce");
+  dispatch("reduce " + label, text.str(), Bindings::Parts, bind_parts("reduce", nullptr, table), Grid::RowsY,
+           ceil_div(outputs, kWorkgroup));
 }
 
 }  // namespace rwkvnative::webgpu

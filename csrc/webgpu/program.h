@@ -59,6 +59,7 @@ struct Compiled {
   Buffer params, tokens, entries, bias, dummy;
   std::vector<Buffer> tables;  // of Bindings::Parts
   size_t logits_slot = 0, hidden_slot = 0;
+  size_t scratch_slot = 0;  // sums of matrices whose tiles are split
   size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
   bool candidates_on_host = false;

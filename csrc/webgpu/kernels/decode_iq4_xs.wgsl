@@ -1,12 +1,18 @@
 // IQ4_XS, y = d (s - 32) codebook[q]. Row: codes 16 B a unit; (d | scales_h << 16, scales_l) 8 B per 256 values.
-fn decode_iq4_xs(row: u32, unit: u32, units: u32) -> Block {
-  var block = nibbles(weights[row + unit]);
+fn load_iq4_xs(row: u32, unit: u32, units: u32) -> Packed {
+  let head = 4u * (row + units) + 2u * (unit >> 3u);
+  return packed_unit(weights[row + unit], weight_word(head), weight_word(head + 1u), 0u);
+}
+fn unpack_iq4_xs(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
+  var block = nibbles(packed.codes);
   block.low = iq4_words(block.low);
   block.high = iq4_words(block.high);
-  let head = 4u * (row + units) + 2u * (unit >> 3u);
-  let d_high = weight_word(head);
+  let d_high = packed.words.x;
   let j = unit & 7u;
-  let s = ((weight_word(head + 1u) >> (4u * j)) & 15u) | (((d_high >> (16u + 2u * j)) & 3u) << 4u);
+  let s = ((packed.words.y >> (4u * j)) & 15u) | (((d_high >> (16u + 2u * j)) & 3u) << 4u);
   block.scale = vec2(unpack2x16float(d_high).x * (f32(s) - 32.0));
   return block;
+}
+fn decode_iq4_xs(row: u32, unit: u32, units: u32) -> Block {
+  return unpack_iq4_xs(load_iq4_xs(row, unit, units), row, unit, units);
 }

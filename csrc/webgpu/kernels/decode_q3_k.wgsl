@@ -1,18 +1,27 @@
 // Q3_K, y = d (s - 32) (q - 4), s per 16 values. Row: low two bits 8 B a unit; third bits 4 B a unit; twelve scale bytes per
 // 256 values (block_q3_k in core/quant_blocks.h); d 2 B per 256 values.
-fn decode_q3_k(row: u32, unit: u32, units: u32) -> Block {
+fn load_q3_k(row: u32, unit: u32, units: u32) -> Packed {
   let plane = 4u * row;
-  let bits = fifth_bits(weight_word(plane + 2u * units + unit));
-  let low = two_bits(weight_word(plane + 2u * unit)) | (bits[0] >> vec4(2u));
-  let high = two_bits(weight_word(plane + 2u * unit + 1u)) | (bits[1] >> vec4(2u));
   let scales = plane + 3u * units + 3u * (unit >> 3u);
+  return Packed(vec4(weight_word(plane + 2u * unit), weight_word(plane + 2u * unit + 1u), weight_word(plane + 2u * units + unit), 0u),
+                vec4(0u),
+                vec4(weight_word(scales), weight_word(scales + 1u), weight_word(scales + 2u),
+                     weight_half_word(2u * plane + 6u * units + 6u * (units >> 3u) + (unit >> 3u))));
+}
+fn unpack_q3_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
+  let bits = fifth_bits(packed.codes.z);
+  let low = two_bits(packed.codes.x) | (bits[0] >> vec4(2u));
+  let high = two_bits(packed.codes.y) | (bits[1] >> vec4(2u));
   var s: vec2<f32>;
   for (var half = 0u; half < 2u; half++) {
     let j = 2u * (unit & 7u) + half;
-    let low_bits = (weight_word(scales + ((j >> 2u) & 1u)) >> (8u * (j & 3u) + 4u * (j >> 3u))) & 15u;
-    let high_bits = (weight_word(scales + 2u) >> (8u * (j & 3u) + 2u * (j >> 2u))) & 3u;
+    let low_bits = (select(packed.words.x, packed.words.y, (j & 4u) != 0u) >> (8u * (j & 3u) + 4u * (j >> 3u))) & 15u;
+    let high_bits = (packed.words.z >> (8u * (j & 3u) + 2u * (j >> 2u))) & 3u;
     s[half] = f32(low_bits | (high_bits << 4u)) - 32.0;
   }
-  let d = weight_half(2u * plane + 6u * units + 6u * (units >> 3u) + (unit >> 3u));
+  let d = half_of(packed.words.w, 6u * (units >> 3u) + (unit >> 3u));
   return Block(low, high, d * s, -4.0 * d * s);
+}
+fn decode_q3_k(row: u32, unit: u32, units: u32) -> Block {
+  return unpack_q3_k(load_q3_k(row, unit, units), row, unit, units);
 }

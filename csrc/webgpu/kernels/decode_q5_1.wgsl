@@ -1,11 +1,18 @@
 // Q5_1, y = d q + m. Row: low codes 16 B a unit; fifth bits 4 B a unit; (d, m) 4 B a unit.
-fn decode_q5_1(row: u32, unit: u32, units: u32) -> Block {
-  var block = nibbles(weights[row + unit]);
-  let bits = fifth_bits(weight_word(4u * (row + units) + unit));
+fn load_q5_1(row: u32, unit: u32, units: u32) -> Packed {
+  let plane = 4u * (row + units);
+  return packed_unit(weights[row + unit], weight_word(plane + unit), weight_word(plane + units + unit), 0u);
+}
+fn unpack_q5_1(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
+  var block = nibbles(packed.codes);
+  let bits = fifth_bits(packed.words.x);
   block.low |= bits[0];
   block.high |= bits[1];
-  let dm = unpack2x16float(weight_word(4u * (row + units) + units + unit));
+  let dm = unpack2x16float(packed.words.y);
   block.scale = vec2(dm.x);
   block.offset = vec2(dm.y);
   return block;
+}
+fn decode_q5_1(row: u32, unit: u32, units: u32) -> Block {
+  return unpack_q5_1(load_q5_1(row, unit, units), row, unit, units);
 }

@@ -1,15 +1,22 @@
 // Q6_K, y = d s (q - 32), s per 16 values. Row: low codes 16 B a unit; high two bits 8 B a unit; s (signed bytes) 2 B a unit;
 // d 2 B per 256 values.
-fn decode_q6_k(row: u32, unit: u32, units: u32) -> Block {
-  var block = nibbles(weights[row + unit]);
+fn load_q6_k(row: u32, unit: u32, units: u32) -> Packed {
   let plane = 4u * (row + units);
-  block.low |= two_bits(weight_word(plane + 2u * unit)) << vec4(4u);
-  block.high |= two_bits(weight_word(plane + 2u * unit + 1u)) << vec4(4u);
   let scales = 2u * plane + 4u * units + unit;  // in halves
-  let pair = weight_word(scales >> 1u) >> (16u * (scales & 1u));
-  let s = vec2(extractBits(bitcast<i32>(pair), 0u, 8u), extractBits(bitcast<i32>(pair), 8u, 8u));
-  let d = weight_half(2u * plane + 5u * units + (unit >> 3u));
-  block.scale = d * vec2<f32>(s);
+  return Packed(weights[row + unit], vec4(0u),
+                vec4(weight_word(plane + 2u * unit), weight_word(plane + 2u * unit + 1u), weight_half_word(scales),
+                     weight_half_word(2u * plane + 5u * units + (unit >> 3u))));
+}
+fn unpack_q6_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
+  var block = nibbles(packed.codes);
+  block.low |= two_bits(packed.words.x) << vec4(4u);
+  block.high |= two_bits(packed.words.y) << vec4(4u);
+  let pair = bitcast<i32>(packed.words.z >> (16u * (unit & 1u)));
+  let s = vec2(extractBits(pair, 0u, 8u), extractBits(pair, 8u, 8u));
+  block.scale = half_of(packed.words.w, 5u * units + (unit >> 3u)) * vec2<f32>(s);
   block.offset = -32.0 * block.scale;
   return block;
+}
+fn decode_q6_k(row: u32, unit: u32, units: u32) -> Block {
+  return unpack_q6_k(load_q6_k(row, unit, units), row, unit, units);
 }

@@ -1,5 +1,11 @@
 // Q8_0, y = d q. Row: codes 32 B a unit; d 2 B a unit.
+fn load_q8_0(row: u32, unit: u32, units: u32) -> Packed {
+  return Packed(weights[row + 2u * unit], weights[row + 2u * unit + 1u],
+                vec4(weight_half_word(8u * (row + 2u * units) + unit), 0u, 0u, 0u));
+}
+fn unpack_q8_0(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
+  return Block(packed.codes, packed.more_codes, vec2(half_of(packed.words.x, unit)), vec2(0.0));
+}
 fn decode_q8_0(row: u32, unit: u32, units: u32) -> Block {
-  let d = weight_half(8u * (row + 2u * units) + unit);
-  return Block(weights[row + 2u * unit], weights[row + 2u * unit + 1u], vec2(d), vec2(0.0));
+  return unpack_q8_0(load_q8_0(row, unit, units), row, unit, units);
 }

@@ -4,9 +4,13 @@
 // A workgroup makes a tile of kTileRows rows (workgroup.y) by kTileOuts outputs of one part, kStep inputs at a time: both operands' slices go to workgroup memory, the weights decoded on the way,
 // and are multiplied from there. A weight is decoded once for kTileRows rows. What is beyond the matrix in a tile is
 // computed and not stored; beyond the inputs weights are zero. Sums are float32.
+//
+// Where the tiles are too few to fill the device, several workgroups ("splits") share one: each sums over some of the inputs into
+// the program's scratch memory, and reduce.wgsl adds up.
 struct Part {
   end: u32,           // workgroups of this part and those before it
   begin: u32,         // and of those before it
+  kind: u32,          // how its weights are decoded
   weights: u32,       // vec4 of the first row
   stride: u32,        // from row to row, in vec4
   units: u32,         // of a row: 32 values, or 8 where the weights are floats
@@ -14,13 +18,18 @@ struct Part {
   input: u32,         // vec4 of the input's first row
   input_stride: u32,  // from row to row, in vec4
   scales: u32,        // vec4 of the factors of packed rows
-  steps: u32,
-  out: u32,           // vec4 of the output slot's values
+  out: u32,           // vec4 of the output slot's values; of the first split's sums
   out_first: u32,     // value of the slot that row 0 writes
   out_stride: u32,    // of the slot, in values
   activation: u32,
   of_head: u32,       // 1: the rows are those that the head works on
-  first: u32,         // first row of this workgroup's tile: filled in here
+  splits: u32,
+  split_stride: u32,  // from a split's sums to the next one's, in values
+  steps_each: u32,    // of a split
+  steps: u32,         // of all
+  first: u32,         // filled in: first row of this workgroup's tile
+  step: u32,          // first step
+  last: u32,          // the one after its last step
 }
 @group(0) @binding(3) var<storage, read> parts: array<Part>;
 
@@ -28,7 +37,12 @@ fn part_of(workgroup: u32) -> Part {
   var i = 0u;
   while (workgroup >= parts[i].end) { i++; }
   var part = parts[i];
-  part.first = (workgroup - part.begin) * kTileOuts;
+  let at = workgroup - part.begin;
+  let split = at % part.splits;
+  part.first = at / part.splits * kTileOuts;
+  part.step = split * part.steps_each;
+  part.last = min(part.step + part.steps_each, part.steps);
+  part.out_first += split * part.split_stride;
   return part;
 }
 

@@ -8,7 +8,13 @@ var<workgroup> weight_slice: array<vec4<f32>, kStep * 16u>;
 // Sixteen weights: half a unit of 32.
 alias Sixteen = array<vec4<f32>, 4>;
 
-$FETCH
+$FETCHES
+
+fn fetch(part: Part, row: u32, unit: u32, half: u32) -> Sixteen {
+  switch (part.kind) {
+    $FETCH
+  }
+}
 
 fn put_slices(part: Part, row: u32, step: u32, thread: u32) {
   let lane = thread % 64u;  // row of the weights or of the activations
@@ -16,7 +22,7 @@ fn put_slices(part: Part, row: u32, step: u32, thread: u32) {
   var values: Sixteen;
   if (thread < 128u) {
     let weight_row = part.weights + min(part.first + lane, part.rows - 1u) * part.stride;
-    values = fetch(weight_row, step, half, part.units);
+    values = fetch(part, weight_row, step, half);
   } else {
     let quad = step * 8u + half * 4u;
     for (var i = 0u; i < 4u; i++) {
@@ -41,7 +47,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let down = thread / 16u;
   let along = thread % 16u;
   var sums = array<vec4<f32>, 4>();
-  for (var step = 0u; step < part.steps; step++) {
+  for (var step = part.step; step < part.last; step++) {
     workgroupBarrier();
     put_slices(part, row, step, thread);
     workgroupBarrier();

@@ -1,6 +1,5 @@
 // 32 weights of a $TYPE row as float16, times kWeightScale: octets 4 unit .. 4 unit + 3 of `octets`.
-alias Fetched = array<vec4<u32>, 4>;
-fn fetch(row: u32, unit: u32, octets: u32) -> Fetched {
+fn fetch_$TYPE(row: u32, unit: u32, octets: u32) -> Fetched {
   var halves: Fetched;
   for (var i = 0u; i < 4u; i++) {
     let octet = 4u * unit + i;
@@ -13,6 +12,6 @@ fn fetch(row: u32, unit: u32, octets: u32) -> Fetched {
   }
   return halves;
 }
-fn put_unit(at: u32, halves: Fetched) {
+fn put_$TYPE(at: u32, halves: Fetched, row: u32, unit: u32, octets: u32) {
   for (var i = 0u; i < 4u; i++) { put_octet(at + 8u * i, halves[i]); }
 }

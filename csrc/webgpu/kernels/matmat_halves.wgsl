@@ -6,6 +6,10 @@ const kWeightsAt = kTileRows * kRowHalves;
 const kInputsEach = kTileRows * (kStep / 8u) / kThreads;  // octets
 const kUnitsEach = kTileOuts * (kStep / 32u) / kThreads;
 
+// A unit of weights as it lies in memory, or where that is larger as float16: decoded when it is put into its slice, so that
+// its loads stay under way until then.
+alias Fetched = array<vec4<u32>, 4>;
+
 var<workgroup> slice: array<f16, (kTileRows + kTileOuts) * kRowHalves>;
 
 fn put_octet(at: u32, octet: vec4<u32>) {
@@ -43,15 +47,16 @@ alias Weights = array<Fetched, kUnitsEach>;
 fn load_weights(part: Part, step: u32, thread: u32) -> Weights {
   var units: Weights;
   for (var i = 0u; i < kUnitsEach; i++) {
-    let unit = thread + i * kThreads;
-    let row = min(part.first + unit / 2u, part.rows - 1u);
-    units[i] = fetch(part.weights + row * part.stride, 2u * step + unit % 2u, part.units);
+    let at = thread + i * kThreads;
+    let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
+    units[i] = fetch(part, row, 2u * step + at % 2u);
   }
   return units;
 }
-fn put_weights(units: Weights, thread: u32) {
+fn put_weights(part: Part, units: Weights, step: u32, thread: u32) {
   for (var i = 0u; i < kUnitsEach; i++) {
-    let unit = thread + i * kThreads;
-    put_unit(kWeightsAt + (unit / 2u) * kRowHalves + unit % 2u * 32u, units[i]);
+    let at = thread + i * kThreads;
+    let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
+    put_unit(part, kWeightsAt + at / 2u * kRowHalves + at % 2u * 32u, units[i], row, 2u * step + at % 2u);
   }
 }

@@ -1,30 +1,14 @@
-// A unit of $TYPE weights as float16, times kWeightScale. A code c is -128..127: 1024 + 128 + c is a float16 whose low byte is
-// c + 128, so that two bytes become two halves with one mask.
-alias Fetched = Block;
-fn fetch(row: u32, unit: u32, units: u32) -> Fetched {
-  var block = decode_$TYPE(row, min(unit, units - 1u), units);
+// A unit of $TYPE weights.
+fn fetch_$TYPE(row: u32, unit: u32, units: u32) -> Fetched {
+  let packed = load_$TYPE(row, min(unit, units - 1u), units);
+  return Fetched(packed.codes, packed.more_codes, packed.words, vec4(0u));
+}
+fn put_$TYPE(at: u32, fetched: Fetched, row: u32, unit: u32, units: u32) {
+  var block = unpack_$TYPE(Packed(fetched[0], fetched[1], fetched[2]), row, unit, units);
   if (unit >= units) {
     block.scale = vec2(0.0);
     block.offset = vec2(0.0);
   }
-  return block;
-}
-
-fn code_halves(codes: u32, scale: vec2<f16>, offset: vec2<f16>) -> vec2<u32> {
-  let biased = codes ^ 0x80808080u;
-  let even = bitcast<vec2<f16>>((biased & 0x00ff00ffu) | 0x64006400u) - vec2<f16>(1152.0h);
-  let odd = bitcast<vec2<f16>>(((biased >> 8u) & 0x00ff00ffu) | 0x64006400u) - vec2<f16>(1152.0h);
-  let a = fma(even, scale, offset);
-  let b = fma(odd, scale, offset);
-  return vec2(bitcast<u32>(vec2(a.x, b.x)), bitcast<u32>(vec2(a.y, b.y)));
-}
-fn put_half_unit(at: u32, codes: vec4<u32>, scale: f32, offset: f32) {
-  let s = vec2<f16>(f16(scale * kWeightScale));
-  let o = vec2<f16>(f16(offset * kWeightScale));
-  put_octet(at, vec4(code_halves(codes.x, s, o), code_halves(codes.y, s, o)));
-  put_octet(at + 8u, vec4(code_halves(codes.z, s, o), code_halves(codes.w, s, o)));
-}
-fn put_unit(at: u32, block: Fetched) {
-  put_half_unit(at, block.low, block.scale.x, block.offset.x);
-  put_half_unit(at + 16u, block.high, block.scale.y, block.offset.y);
+  put_codes(at, block.low, block.scale.x, block.offset.x);
+  put_codes(at + 16u, block.high, block.scale.y, block.offset.y);
 }

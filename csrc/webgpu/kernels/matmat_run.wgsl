@@ -1,15 +1,15 @@
 fn run(workgroup: vec3<u32>, thread: u32, subgroup: u32) {
   let part = part_of(workgroup.x);
   let row = workgroup.y * kTileRows;
-  var inputs = load_inputs(part, row, 0u, thread);
-  var units = load_weights(part, 0u, thread);
+  var inputs = load_inputs(part, row, part.step, thread);
+  var units = load_weights(part, part.step, thread);
   $START
-  for (var step = 0u; step < part.steps; step++) {
+  for (var step = part.step; step < part.last; step++) {
     workgroupBarrier();
     put_inputs(inputs, thread);
-    put_weights(units, thread);
+    put_weights(part, units, step, thread);
     workgroupBarrier();
-    let next = min(step + 1u, part.steps - 1u);
+    let next = min(step + 1u, part.last - 1u);
     inputs = load_inputs(part, row, next, thread);
     units = load_weights(part, next, thread);
     $MULTIPLY

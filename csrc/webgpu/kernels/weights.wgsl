@@ -11,12 +11,29 @@ struct Block {
   offset: vec2<f32>,
 }
 
+// A unit as it lies in memory: loads apart from arithmetic, so that a kernel can have many under way. What is where is the
+// type's business (decode_<type>.wgsl); what a type does not use costs no register.
+struct Packed {
+  codes: vec4<u32>,
+  more_codes: vec4<u32>,
+  words: vec4<u32>,
+}
+
+fn packed_unit(codes: vec4<u32>, x: u32, y: u32, z: u32) -> Packed {
+  return Packed(codes, vec4(0u), vec4(x, y, z, 0u));
+}
+
 fn weight_word(index: u32) -> u32 {
   return weights[index >> 2u][index & 3u];
 }
 
-fn weight_half(index: u32) -> f32 {
-  let pair = unpack2x16float(weight_word(index >> 1u));
+// The word of a float16, by the number of the half, and which of its halves.
+fn weight_half_word(index: u32) -> u32 {
+  return weight_word(index >> 1u);
+}
+
+fn half_of(word: u32, index: u32) -> f32 {
+  let pair = unpack2x16float(word);
   return select(pair.x, pair.y, (index & 1u) == 1u);
 }
 
