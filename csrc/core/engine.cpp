@@ -211,6 +211,27 @@ void Engine::choose(std::span<const Sequence> sequences, uint32_t k, std::span<i
   });
 }
 
+namespace {
+
+// Waits for the oldest ticket, which is open no longer even if its work failed.
+Result take(Program& program, std::deque<Ticket>& flying) {
+  const Ticket ticket = flying.front();
+  flying.pop_front();
+  return program.wait(ticket);
+}
+
+// Ends what is in flight after an error, which is the one to report.
+void abandon(Program& program, std::deque<Ticket>& flying) {
+  while (!flying.empty()) {
+    try {
+      take(program, flying);
+    } catch (const std::exception&) {
+    }
+  }
+}
+
+}  // namespace
+
 void Engine::greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token) {
   check({&token, 1});
   if (n == 0) return;
@@ -236,8 +257,7 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
   std::deque<Ticket> flying;
   size_t submitted = 0, seen = 0;
   const auto after = [&](size_t steps) { return steps == 0 ? &state : ring_[(steps - 1) % ring_.size()].get(); };
-  const auto drain = [&] {
-    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+  const auto finish = [&] {
     if (seen != 0) state.assign(*after(seen));
   };
   try {
@@ -249,16 +269,17 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
         flying.push_back(step.submit({&sequence, 1}));
         ++submitted;
       }
-      const int32_t next = step.wait(flying.front()).tokens[0];
-      flying.pop_front();
+      const int32_t next = take(step, flying).tokens[0];
       ++seen;
       going = on_token(next);
     }
   } catch (...) {
-    drain();
+    abandon(step, flying);
+    finish();
     throw;
   }
-  drain();
+  while (!flying.empty()) take(step, flying);
+  finish();
 }
 
 void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out) {
@@ -278,9 +299,6 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
   // In place and in order: the device feeds itself, and tickets are kept in flight.
   std::deque<Ticket> flying;
   size_t submitted = 0, seen = 0;
-  const auto drain = [&] {
-    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
-  };
   try {
     while (seen < n) {
       while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
@@ -289,13 +307,12 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
         ++submitted;
         for (Sequence& sequence : sequences) sequence.tokens = {};
       }
-      const std::span<const int32_t> found = step.wait(flying.front()).tokens;
-      flying.pop_front();
+      const std::span<const int32_t> found = take(step, flying).tokens;
       check_file();
       std::copy_n(found.begin(), tokens.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * tokens.size()));
     }
   } catch (...) {
-    drain();
+    abandon(step, flying);
     throw;
   }
 }

@@ -41,7 +41,7 @@ struct SoftOptions {
   std::string compiler_stamp; // SOFT_METAL_STAMP: changes when the compiler does; empty: remember nothing
   std::string cache;          // SOFT_METAL_CACHE: folder of remembered libraries
 };
-const SoftOptions& soft_options();
+SoftOptions& soft_options();
 
 // Faults that a test orders, process-wide; counted down. 0: none.
 struct SoftFaults {
@@ -214,4 +214,6 @@ int soft_metal_live_objects(void);
 const char* soft_metal_live_report(void);
 void soft_metal_fail_command_buffer(int n, int code);
 void soft_metal_fail_allocation(int n);
+int soft_metal_pending_allocation(void);  // 0: it has failed
+void soft_metal_set_seed(int seed);
 }

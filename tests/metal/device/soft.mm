@@ -58,8 +58,8 @@ SoftFaults read_faults() {
 
 }  // namespace
 
-const SoftOptions& soft_options() {
-  static const SoftOptions options = read_options();
+SoftOptions& soft_options() {
+  static SoftOptions options = read_options();
   return options;
 }
 
@@ -74,6 +74,9 @@ void soft_metal_fail_command_buffer(int n, int code) {
 }
 
 void soft_metal_fail_allocation(int n) { soft_faults().allocation = n; }
+
+int soft_metal_pending_allocation(void) { return soft_faults().allocation; }
+void soft_metal_set_seed(int seed) { soft_options().seed = seed; }
 
 // ---------------------------------------------------------------- objects
 

@@ -1,0 +1,76 @@
+"""What goes wrong on a device is an exception that says so; afterwards nothing is lost or left over."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from engines import open_engine, tokens_of
+from synthetic import build_model
+
+from rwkvnative import _core
+from rwkvnative.errors import DeviceError, InputError
+
+DEVICE = os.environ.get("SOFT_METAL_DEVICE", "apple")
+apple_only = pytest.mark.skipif(DEVICE != "apple", reason="of the device that the kernels run on")
+MODEL = dict(n_embd=64, n_layer=1, type="F32", seed=1)
+
+# MTLCommandBufferError of Metal's documentation, and what the message must name.
+CODES = {2: "too long", 3: "outside of its memory", 4: "took the GPU away", 7: "not permit", 8: "out of memory"}
+
+
+@apple_only
+@pytest.mark.parametrize("code", CODES)
+def test_command_buffer_errors(soft, code):
+    engine = open_engine(build_model(**MODEL), "metal")
+    state = engine.new_state()
+    expected = engine.forward(tokens_of([1, 2]), None, state, "last")
+    soft.fail_command_buffer(1, code)
+    with pytest.raises(DeviceError, match=CODES[code]):
+        engine.forward(tokens_of([1, 2]), None, state, "last")
+    # The device works on: the next submit is right.
+    assert np.array_equal(engine.forward(tokens_of([1, 2]), None, state, "last"), expected)
+
+
+@apple_only
+def test_error_in_a_flight_of_tickets(soft):
+    engine = open_engine(build_model(**MODEL), "metal")
+    state = engine.new_state()
+    engine.forward(tokens_of([1]), None, state, "none")
+    soft.fail_command_buffer(5, 2)
+    with pytest.raises(DeviceError, match="too long"):
+        engine.greedy(3, state, 30, [])
+
+
+@apple_only
+def test_no_memory(soft):
+    """Whichever buffer it is that the device refuses. (The first ones wrap the model's own pages, and are copied instead.)"""
+    model = build_model(**MODEL)
+    errors = []
+    for n in range(1, 100):
+        soft.fail_allocation(n)
+        engine = state = None
+        try:
+            engine = open_engine(model, "metal")
+            state = engine.new_state()
+            engine.forward(tokens_of([1, 2, 3]), None, state, "all")
+        except DeviceError as error:
+            errors.append(str(error))
+        if not soft.allocation_failed():
+            break
+    assert 5 < n < 99
+    assert len(errors) >= n - 3 and all("memory" in e for e in errors), errors
+
+
+@apple_only
+def test_unknown_device(soft):
+    with pytest.raises((DeviceError, InputError), match='got "metal:7"'):
+        open_engine(build_model(**MODEL), "metal:7")
+
+
+@pytest.mark.skipif(DEVICE == "apple", reason="of a machine without such a device")
+def test_no_such_device(soft):
+    assert "metal" not in [d["backend"] for d in _core.devices()]
+    with pytest.raises(DeviceError, match="no Metal device" if DEVICE == "none" else "not an Apple GPU"):
+        open_engine(build_model(**MODEL), "metal")

@@ -1,0 +1,56 @@
+"""The whole package on the software device: the embedded model as a user runs it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import row_errors
+from synthetic import make_model
+
+from rwkvnative import Model, State
+
+PROMPT = "Once upon a time, there was a little"
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    with Model(device="cpu", numerics="f32") as model:
+        yield model
+
+
+def test_embedded_model(soft, cpu, tmp_path):
+    """Logits as the CPU's, the same greedy text, the state through bytes and back."""
+    with Model(device="metal", numerics="f32") as metal:
+        tokens = cpu.tokenizer.encode(PROMPT)
+        expected, _ = cpu.forward(tokens, all_logits=True)
+        logits, state = metal.forward(tokens, all_logits=True)
+        assert row_errors(logits, expected).max() <= 2e-5  # float32 on both sides: emulated/ops.py
+        text = metal.generate(PROMPT, max_tokens=10, temperature=0).text
+        assert text == cpu.generate(PROMPT, max_tokens=10, temperature=0).text and len(text) > 10
+        state.save(tmp_path / "state")
+        again = State.load(tmp_path / "state", metal)
+        one, _ = metal.forward(tokens[:1], state)
+        other, _ = metal.forward(tokens[:1], again)
+        assert np.array_equal(one, other)
+
+
+def test_auto_numerics(soft, cpu):
+    """What a user gets without asking."""
+    tokens = cpu.tokenizer.encode(PROMPT)
+    expected, _ = cpu.forward(tokens, all_logits=True)
+    with Model(device="metal") as metal:
+        logits, _ = metal.forward(tokens, all_logits=True)
+    assert np.median(row_errors(logits, expected)) <= 0.02
+
+
+def test_auto_is_never_the_software_device(soft):
+    with Model() as model:
+        assert model.device != "metal:0"
+
+
+def test_mapped_file_is_not_copied(soft, tmp_path):
+    """The GGUF's own pages are the weights; a copy where switched off."""
+    path = tmp_path / "model.gguf"
+    make_model(path, n_embd=256, n_layer=2, type="Q4_K", seed=3)
+    with Model(path, device="metal", numerics="f32") as metal, Model(path, device="cpu", numerics="f32") as reference:
+        assert row_errors(metal.forward([1, 2, 3], all_logits=True)[0], reference.forward([1, 2, 3], all_logits=True)[0]).max() <= 2e-5
