@@ -181,6 +181,7 @@ class PyEngine {
     d["device"] = device.id;
     d["device_name"] = device.name;
     d["backend"] = device.backend;
+    d["driver"] = device.driver;
     d["kind"] = kind_name(device.kind);
     d["features"] = device.features;
     d["n_threads"] = device.n_threads;
@@ -224,6 +225,13 @@ class PyEngine {
     d["upload_bytes_per_second"] = c.upload_bytes_per_second;
     return d;
   }
+
+  void set_tuning(const std::string& text) {
+    const py::gil_scoped_release release;
+    engine_->set_tuning(text);
+  }
+  std::vector<std::string> tuning_variants() const { return engine_->tuning_variants(); }
+  std::string kernels_id() const { return engine_->kernels_id(); }
 
   py::dict profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds) {
     StepProfile profile;
@@ -449,6 +457,9 @@ void bind_engine(py::module_& m) {
       .def("profile", &PyEngine::profile, py::arg("rows"), py::arg("sequences") = 1, py::arg("repeats") = 5,
            py::arg("warm_seconds") = 0.5,
            "Times a step of `rows` tokens op by op. rows == sequences: greedy decoding; else a chunk of a prompt.")
+      .def("set_tuning", &PyEngine::set_tuning, py::arg("text"), "Kernel constants in the backend's own syntax; \"\": its defaults.")
+      .def("tuning_variants", &PyEngine::tuning_variants, "Texts for set_tuning that are worth trying.")
+      .def_property_readonly("kernels_id", &PyEngine::kernels_id, "Changes when the backend's kernels do.")
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            py::arg("rows") = "last", py::arg("progress") = nullptr,

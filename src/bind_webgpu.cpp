@@ -53,7 +53,7 @@ class WebgpuBenchmark {
   // Greedy decoding from one token, tickets in flight, as Engine::greedy does it: at least `warm` seconds, then n tokens
   // timed.
   py::dict decode(const std::string& tuning, double warm, size_t n, size_t profiles) {
-    backend_.set_tuning(webgpu::parse_tuning(tuning));
+    backend_.set_tuning(tuning);
     const Clock::time_point compile_start = Clock::now();
     const auto program = model_->compile({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0});
     const double compile_seconds = seconds_since(compile_start);
@@ -98,7 +98,7 @@ class WebgpuBenchmark {
   // decoding, the tokens staying on the device; more: prefill, whose next tokens are not chosen. At least `warm` seconds, then n
   // submits timed.
   py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, double warm, size_t n, size_t profiles) {
-    backend_.set_tuning(webgpu::parse_tuning(tuning));
+    backend_.set_tuning(tuning);
     const Clock::time_point compile_start = Clock::now();
     const Readout readout = rows == 1 ? Readout::Argmax : Readout::None;
     const auto program =

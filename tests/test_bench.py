@@ -196,11 +196,11 @@ def test_a_random_model_that_memory_cannot_hold_says_what_it_needs(monkeypatch):
 
 
 def test_bench_json(gguf):
-    got = invoke(*QUICK, "-m", gguf, "--random", "tiny", "--json")
+    got = invoke(*QUICK, "-m", gguf, "--random", "tiny", "-b", "1,3", "--json")
     assert got.exit_code == 0, got.stderr
     report = json.loads(got.stdout)
     assert [(r["model"], r["test"]) for r in report["results"]] == [
-        ("synthetic (tiny.gguf)", "pp16"), ("synthetic (tiny.gguf)", "tg4"), ("random tiny q4_k_m", "pp16"), ("random tiny q4_k_m", "tg4")]
+        (model, test) for model in ("synthetic (tiny.gguf)", "random tiny q4_k_m") for test in ("pp16", "tg4", "tg4 b3")]
     assert all(len(r["seconds"]) == 2 and min(r["seconds"]) > 0 for r in report["results"])
     assert report["ceilings"]["read_bytes_per_second"] > 0 and report["ceilings"]["int8_per_second"] > 0
     assert "ceilings: reads" in got.stderr
@@ -215,7 +215,7 @@ def test_bench_table_and_comparison_with_itself(gguf, tmp_path):
 
 @pytest.mark.parametrize("args, message", [
     (("-b", "0"), "-b: expected"), (("-b", "x"), "-b: expected"), (("-r", "0"), "-r: expected"), (("-p", "0", "-n", "0"), "nothing"),
-    (("-m", "missing.gguf"), "no such file"), (("--peer", "llama-bench=/no/such"), "is not there"), (("--peer", "other=x"), "expected"),
+    (("-b", "100000"), "at most"), (("-m", "missing.gguf"), "no such file"), (("--peer", "llama-bench=/no/such"), "is not there"), (("--peer", "other=x"), "expected"),
     (("--compare", "missing.json"), "No such file"), (("--json", "--csv"), "choose one"), (("--quality", "missing.txt"), "No such file"),
     (("--quality-reference", "x"), "needs --quality"), (("--device", "tpu"), "device"), (("--threads", "0"), "--threads"),
     (("--numerics", "f8"), "numerics"), (("--random", "tiny", "--quality", __file__), "random model"),

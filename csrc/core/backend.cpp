@@ -8,4 +8,8 @@ OpTimes Program::profile(std::span<const Sequence>) { throw DeviceError("this ba
 
 Ceilings Backend::measure_ceilings() { throw DeviceError(message("[", info().backend, "] this backend cannot measure its ceilings")); }
 
+void Backend::set_tuning(const std::string& text) {
+  if (!text.empty()) throw InputError(message("[", info().backend, "] this backend has nothing to tune, got \"", text, "\""));
+}
+
 }  // namespace rwkvnative

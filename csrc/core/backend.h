@@ -22,6 +22,7 @@ struct DeviceInfo {
   std::string id;       // what Model(device=...) takes: "cpu", "webgpu:0", "metal"
   std::string name;     // the vendor's name of it
   std::string backend;  // "cpu", "webgpu", "metal"
+  std::string driver;   // its name and version, if known
   DeviceKind kind = DeviceKind::Cpu;
   uint64_t memory_bytes = 0;  // 0: unknown
   uint32_t n_threads = 0;     // of a CPU
@@ -144,6 +145,14 @@ class Backend {
   virtual std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) = 0;
   // Takes a second or so; the device should be doing nothing else.
   virtual Ceilings measure_ceilings();
+
+  // For the tuner. Programs compiled from now on use these constants: a text in the backend's own syntax, "" for its defaults.
+  // Throws InputError for any other text.
+  virtual void set_tuning(const std::string& text);
+  // Texts for set_tuning() that are worth trying; none where nothing can be tuned.
+  virtual std::vector<std::string> tuning_variants() const { return {}; }
+  // Changes when the backend's kernels do.
+  virtual std::string kernels_id() const { return {}; }
 };
 
 }  // namespace rwkvnative

@@ -34,6 +34,12 @@ Ceilings Engine::measure_ceilings() {
   return backend_->measure_ceilings();
 }
 
+void Engine::set_tuning(const std::string& text) {
+  const Lock lock(mutex_);
+  backend_->set_tuning(text);
+  programs_.clear();
+}
+
 Program& Engine::program(const Shape& shape) {
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;

@@ -28,6 +28,10 @@ class Engine {
   uint32_t prefill_rows() const { return model_->prefill_rows(); }
   std::unique_ptr<State> create_state();
   Ceilings measure_ceilings();
+  // See Backend. Programs compiled before are dropped.
+  void set_tuning(const std::string& text);
+  std::vector<std::string> tuning_variants() const { return backend_->tuning_variants(); }
+  std::string kernels_id() const { return backend_->kernels_id(); }
   // Times a step of `rows` tokens, the same number for each sequence, after running it for warm_seconds. rows == sequences:
   // greedy decoding; else a chunk of a prompt and its last logits.
   StepProfile profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds);

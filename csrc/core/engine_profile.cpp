@@ -45,54 +45,57 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
       if (decode) sequence.tokens = {};
     }
   };
-  StepProfile profile{.rows = rows, .sequences = sequences};
+  StepProfile profile;
+  profile.rows = rows;
+  profile.sequences = sequences;
 
   // As greedy() does it: tickets in flight, so that the host's part is hidden where it can be.
   std::deque<Ticket> flying;
   const auto fly = [&](auto more) {
     double submitting = 0;
-    size_t done = 0;
-    for (; more(done); ++done) {
+    size_t submitted = 0;
+    for (size_t done = 0; more(done); ++done) {
       while (flying.size() < std::max(1u, step.max_in_flight())) {
         const Clock::time_point start = Clock::now();
         flying.push_back(step.submit(work));
         submitting += seconds_since(start);
+        ++submitted;
         go_on();
       }
       step.wait(flying.front());
       flying.pop_front();
     }
-    return submitting / static_cast<double>(std::max<size_t>(1, done));
+    return submitting / static_cast<double>(std::max<size_t>(1, submitted));
   };
   const Clock::time_point warm_start = Clock::now();
+  step.wait(step.submit(work));  // alone: the first submit may wait for things to be set up
+  go_on();
   fly([&](size_t done) { return done == 0 || seconds_since(warm_start) < warm_seconds; });
-  std::vector<double> in_flight, submits;
-  for (uint32_t run = 0; run < repeats; ++run) {
-    constexpr size_t kSteps = 8;
-    const Clock::time_point start = Clock::now();
-    submits.push_back(fly([&](size_t done) { return done < kSteps; }));
-    in_flight.push_back(seconds_since(start) / kSteps);
-  }
-  for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
-  profile.step_seconds = median(in_flight);
-  profile.submit_seconds = median(submits);
-
-  // Alone: submit, then wait.
-  std::vector<double> alone;
-  for (uint32_t run = 0; run < repeats; ++run) {
-    const Clock::time_point start = Clock::now();
+  constexpr double kRunSeconds = 0.02;  // about, of a run with tickets in flight: a few more or less then do not count
+  std::vector<double> in_flight, submits, alone;
+  std::vector<std::vector<double>> times;
+  size_t steps = 1;
+  const auto run = [&] {
+    Clock::time_point start = Clock::now();
+    submits.push_back(fly([&](size_t done) { return done < steps; }));
+    in_flight.push_back(seconds_since(start) / static_cast<double>(steps));
+    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+    start = Clock::now();
     step.wait(step.submit(work));
     alone.push_back(seconds_since(start));
-  }
-  profile.alone_seconds = median(alone);
-
-  std::vector<std::vector<double>> times;
-  for (uint32_t run = 0; run < repeats; ++run) {
     OpTimes once = step.profile(work);
     times.resize(once.ops.size());
     for (size_t i = 0; i < once.ops.size(); ++i) times[i].push_back(once.ops[i].microseconds);
     profile.times = std::move(once);
-  }
+  };
+  // In turn, so that whatever else the machine does meets all three alike. The first run only finds how long a step takes.
+  run();
+  steps = static_cast<size_t>(std::clamp(kRunSeconds / in_flight.front(), 1.0, 64.0));
+  in_flight.clear(), submits.clear(), alone.clear(), times.clear();
+  for (uint32_t i = 0; i < repeats; ++i) run();
+  profile.step_seconds = median(in_flight);
+  profile.submit_seconds = median(submits);
+  profile.alone_seconds = median(alone);
   for (size_t i = 0; i < times.size(); ++i) profile.times.ops[i].microseconds = median(times[i]);
   return profile;
 }

@@ -137,6 +137,7 @@ DeviceInfo describe(const std::string& device, const Kernels& kernels, uint32_t 
   return {.id = device,
           .name = message(n_threads, n_threads == 1 ? " thread" : " threads", ", ", kernels.name),
           .backend = "cpu",
+          .driver = {},
           .kind = DeviceKind::Cpu,
           .memory_bytes = 0,
           .n_threads = n_threads,

@@ -152,6 +152,7 @@ std::vector<Adapter> list_adapters() {
     Found entry{.adapter = {}, .backend = info.backendType, .vendor = info.vendorID, .device = info.deviceID};
     entry.adapter.info.name = text(info.device);
     entry.adapter.info.kind = kind(info.adapterType);
+    entry.adapter.info.driver = text(info.description);
     dawn().AdapterInfoFreeMembers(info);
     if (backend_rank(entry.backend) == kBackends.size()) continue;  // OpenGL, Null: too little for the kernels
     const auto repeats = [&](const Found& other) {

@@ -7,6 +7,7 @@
 #include "core/cost.h"
 #include "core/error.h"
 #include "core/pack.h"
+#include "webgpu/experiment.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -24,7 +25,7 @@ std::string lower(std::string_view name) {
 Compiled compile(const LoadedParts& model, const Shape& shape) { return Compiler(model, shape).run(); }
 
 Compiler::Compiler(const LoadedParts& model, const Shape& shape)
-    : model_(model), device_(*model.device), tuning_(device_.options().tuning), plan_(*model.plan), shape_(shape) {
+    : model_(model), device_(*model.device), tuned_(device_.options().tuned), tuning_(tuned_.all), plan_(*model.plan), shape_(shape) {
   if (shape.rows == 0 || shape.sequences == 0 || shape.sequences > shape.rows) {
     throw InputError(message("[webgpu] compile: ", shape.rows, " rows for ", shape.sequences,
                              " sequences; expected at least one each, and a row for each sequence"));
@@ -74,7 +75,7 @@ void Compiler::find_runs() {
 }
 
 bool Compiler::reads_codes(TensorId weight) const {
-  return model_.int8 && traits(plan_.tensor(weight).type).block_values > 1;
+  return model_.int8 && tuned_.int8 && traits(plan_.tensor(weight).type).block_values > 1;
 }
 
 uint32_t Compiler::tile(uint32_t rows) const {
@@ -182,7 +183,7 @@ void Compiler::allocate() {
 // ---------------------------------------------------------------------------------------------------------------------
 
 bool Compiler::use_subgroups(uint32_t workgroup, uint32_t lanes) const {
-  return device_.subgroups() && lanes <= device_.subgroup_min_size() && workgroup % subgroup_max_ == 0;
+  return device_.subgroups() && tuning_.subgroups != 0 && lanes <= device_.subgroup_min_size() && workgroup % subgroup_max_ == 0;
 }
 
 ShaderText Compiler::begin(uint32_t workgroup, uint32_t lanes) const {
@@ -229,8 +230,10 @@ BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup*
 
 void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,
                         Grid grid, uint32_t x, uint32_t tile, uint32_t state_part) {
+  const bool changed = tuned_.experiment != Experiment::None && cost_.weight_bytes != 0 && bindings != Bindings::Embed;
+  const std::string text = changed ? changed_for(tuned_.experiment, source) : source;
   compiled_.dispatches.push_back({.label = label,
-                                  .kernel = &model_.pipelines->request(label, source, bindings),
+                                  .kernel = &model_.pipelines->request(label, text, bindings),
                                   .group = std::move(group),
                                   .grid = grid,
                                   .x = x,
@@ -285,6 +288,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
                                                  WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
     pieces.push_back({{op.table, 0, shape_.rows, 0, static_cast<uint32_t>(row_bytes / 16)}, {compiled_.table_rows.get()}});
   }
+  tune(message("embed ", traits(table.type).name));
   for (const auto& [rows, range] : pieces) {
     ShaderText text = begin_norm(table.ne0, op.epsilon, 1);
     text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
@@ -338,6 +342,7 @@ ShaderText Compiler::shift_mix_text(const ShiftMixOp& op, size_t op_index, std::
 void Compiler::add(const ShiftMixOp& op, size_t op_index) {
   if (!one_token()) return add_shift_mix_many(op, op_index);
   uint32_t chunk = 0;
+  tune(message("shift_mix ", op.out.size()));
   ShaderText text = shift_mix_text(op, op_index, {}, chunk);
   text.file("shift_mix_run");
   cost_ = shift_mix_cost(plan_, op);
@@ -352,6 +357,7 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
   vector(op.norm_weight), vector(op.norm_bias);
   const SlotPlace& x = slot(static_cast<size_t>(op.x));
   const SlotPlace& hidden = slot(compiled_.hidden_slot);
+  tune("norm");
   const uint32_t chunk = norm_chunk(1);
   ShaderText text = begin_norm(x.width, op.epsilon, chunk);
   text.constant("kX", x.values)

@@ -120,6 +120,9 @@ class Compiler {
   // WGSL type that it sees the state as.
   void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
                       Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
+  // Takes the constants for a kind of dispatch.
+  void tune(const std::string& label) { tuning_ = tuned_.of(shape_.rows == 1, label); }
+
   // What the next dispatch() costs, for the profiler: a matrix that it multiplies, or anything else.
   void count(const PlacedRows& rows, const Tensor& matrix, bool int8);
   Cost cost_;
@@ -129,7 +132,8 @@ class Compiler {
 
   const LoadedParts& model_;
   const Device& device_;
-  const Tuning& tuning_;
+  const Tuned& tuned_;
+  Tuning tuning_;  // of the kind of dispatch that is being compiled
   const Plan& plan_;
   const Shape& shape_;
   uint32_t max_threads_ = 256;

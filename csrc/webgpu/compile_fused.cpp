@@ -38,6 +38,7 @@ bool Compiler::add_fused(size_t op_index) {
   const uint32_t width = slot(static_cast<size_t>(mix->x)).width;
   const uint32_t octets = ceil_div(width, 8);
 
+  tune("mix_lora");
   // The mixing kernel's text decides the workgroup, so the mixes that r, k and v read come first.
   std::vector<LinearMatrix> later;
   bool wanted[16] = {};

@@ -78,7 +78,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   const uint32_t kTile = tile(rows_at_once);
   const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
   // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.
-  const uint32_t workgroup = std::min(quantize_out ? std::max(tuning_.workgroup, 512u) : tuning_.workgroup, max_threads_);
+  tune(label);
+  const uint32_t workgroup = std::min(quantize_out ? tuning_.quantizing_workgroup : tuning_.workgroup, max_threads_);
   uint32_t most_lanes = std::min(32u, workgroup);
   const bool subgroups = use_subgroups(workgroup, quantize_out ? 8 : 1);
   if (subgroups) most_lanes = std::min(most_lanes, std::bit_floor(device_.subgroup_min_size()));

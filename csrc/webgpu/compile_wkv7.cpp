@@ -43,6 +43,9 @@ void Compiler::check_wkv7(const Wkv7Op& op) const {
 
 void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   check_wkv7(op);
+  const bool first_layer = op.v_hidden == kNone;
+  const std::string label = first_layer ? "wkv7 first layer" : "wkv7";
+  tune(one_token() ? label : "wkv7 chunk");
   if (!one_token()) return add_wkv7_many(op, op_index);
   const WeightGroup& group = model_.weights->groups(op_index)[0];
   const uint32_t n = plan_.head_size;
@@ -53,7 +56,6 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   const auto at = [&](SlotId id) -> const SlotPlace& { return slot(static_cast<size_t>(id)); };
   const SlotPlace& r = at(op.r);
   const SlotPlace& out = at(op.out);
-  const bool first_layer = op.v_hidden == kNone;
   const bool quantize = out.has_codes && uses_[static_cast<size_t>(op.out)].codes_by_producer;
 
   ShaderText text = begin(workgroup, 8);
@@ -84,7 +86,6 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   }
   text.text(instantiate("wkv7", {{"QUANTIZE", store}}));
   cost_ = wkv7_cost(plan_);
-  const std::string label = first_layer ? "wkv7 first layer" : "wkv7";
   dispatch_state(label, text, "f32", group, Grid::EachSequence, plan_.n_head, op.layer, op.state_part);
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
 }

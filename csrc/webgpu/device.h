@@ -49,7 +49,7 @@ class Device {
 
   const DeviceInfo& info() const { return info_; }
   const Options& options() const { return options_; }
-  void set_tuning(const Tuning& tuning) { options_.tuning = tuning; }
+  void set_tuning(const Tuned& tuned) { options_.tuned = tuned; }
   const WGPULimits& limits() const { return limits_; }
   // The smaller of the adapter's limit and the option's, a multiple of 256.
   uint64_t max_binding() const { return max_binding_; }

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "webgpu/ceilings.h"
 #include "webgpu/program.h"
+#include "webgpu/shader.h"
 #include "webgpu/webgpu.h"
 
 namespace rwkvnative::webgpu {
@@ -117,6 +118,16 @@ DeviceBackend::DeviceBackend(const std::string& device)
 
 std::unique_ptr<LoadedModel> DeviceBackend::load(const Plan& plan, const LoadOptions& options) {
   return std::make_unique<DeviceModel>(device_, pipelines_, plan, options);
+}
+
+// A hash (FNV-1a) of every kernel's text.
+std::string DeviceBackend::kernels_id() const {
+  uint64_t hash = 0xcbf29ce484222325u;
+  const auto add = [&](std::string_view text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  };
+  for (const auto& [name, text] : kernel_sources()) add(name), add(text);
+  return std::to_string(hash);
 }
 
 Ceilings DeviceBackend::measure_ceilings() { return webgpu::measure_ceilings(*device_, *pipelines_); }

@@ -51,8 +51,9 @@ class DeviceBackend final : public Backend {
   Ceilings measure_ceilings() override;
 
   const Device& device() const { return *device_; }
-  // For benchmarks: programs compiled from now on use these constants.
-  void set_tuning(const Tuning& tuning) { device_->set_tuning(tuning); }
+  void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
+  std::vector<std::string> tuning_variants() const override { return webgpu::tuning_variants(); }
+  std::string kernels_id() const override;
 
  private:
   std::shared_ptr<Device> device_;

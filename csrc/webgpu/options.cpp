@@ -28,9 +28,9 @@ Number number(const char* name, std::string_view text) {
 }
 
 template <class Visit>
-void for_each_item(const std::string& list, Visit visit) {
+void for_each_item(const std::string& list, char separator, Visit visit) {
   for (size_t begin = 0; begin < list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
+    const size_t end = std::min(list.find(separator, begin), list.size());
     if (end != begin) visit(list.substr(begin, end - begin));
     begin = end + 1;
   }
@@ -38,48 +38,118 @@ void for_each_item(const std::string& list, Visit visit) {
 
 }  // namespace
 
-Tuning parse_tuning(const std::string& text) {
-  Tuning t;
-  struct Constant {
-    uint32_t* value;
-    uint32_t least, most;
-    bool power_of_two;
-  };
-  const std::map<std::string_view, Constant> constants = {{"workgroup", {&t.workgroup, 32, 1024, true}},
-                                                          {"lanes", {&t.lanes, 0, 32, true}},
-                                                          {"threads", {&t.threads, 0, UINT32_MAX, false}},
-                                                          {"rows", {&t.rows, 1, 8, false}},
-                                                          {"float_lanes", {&t.float_lanes, 0, 32, true}},
-                                                          {"float_rows", {&t.float_rows, 1, 8, false}},
-                                                          {"tile", {&t.tile, 0, 16, true}},
-                                                          {"unroll", {&t.unroll, 1, 32, false}},
-                                                          {"norm_workgroup", {&t.norm_workgroup, 32, 1024, true}},
-                                                          {"norm_chunk", {&t.norm_chunk, 8, 128, true}},
-                                                          {"wkv_groups", {&t.wkv_groups, 1, 16, true}},
-                                                          {"wkv_values", {&t.wkv_values, 16, 64, true}},
-                                                          {"wkv_tokens", {&t.wkv_tokens, 1, 64, false}},
-                                                          {"in_flight", {&t.in_flight, 1, 64, false}},
-                                                          {"fuse", {&t.fuse, 0, 1, false}},
-                                                          {"matmat", {&t.matmat, 0, 4, false}},
-                                                          {"matmat_rows", {&t.matmat_rows, 2, 4096, false}},
-                                                          {"matmat_tile", {&t.matmat_tile, 0, 128, true}}};
-  for_each_item(text, [&](const std::string& item) {
-    const size_t equals = item.find('=');
-    const auto found = constants.find(std::string_view(item).substr(0, equals));
-    if (equals == std::string::npos || found == constants.end()) {
-      throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: expected name=number with a name of Tuning, got \"", item, "\""));
-    }
-    const Constant& constant = found->second;
-    const auto value = number<uint32_t>("RWKVNATIVE_WEBGPU_TUNING", std::string_view(item).substr(equals + 1));
-    if (value < constant.least || value > constant.most ||
-        (constant.power_of_two && value != 0 && !std::has_single_bit(value))) {
-      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: ", found->first, ": expected ", constant.least, " to ",
-                               constant.most, constant.power_of_two ? ", a power of two" : "", ", got ", value));
-    }
-    *constant.value = value;
-  });
-  return t;
+namespace {
+
+struct Constant {
+  uint32_t Tuning::* value;
+  uint32_t least, most;
+  bool power_of_two;
+  bool of_kinds;  // whether kinds of dispatches may differ in it
+};
+
+const std::map<std::string_view, Constant>& constants() {
+  static const std::map<std::string_view, Constant> all = {
+      {"workgroup", {&Tuning::workgroup, 32, 1024, true, true}},
+      {"quantizing_workgroup", {&Tuning::quantizing_workgroup, 32, 1024, true, true}},
+      {"subgroups", {&Tuning::subgroups, 0, 1, false, true}},
+      {"lanes", {&Tuning::lanes, 0, 32, true, true}},
+      {"threads", {&Tuning::threads, 0, UINT32_MAX, false, true}},
+      {"rows", {&Tuning::rows, 1, 8, false, true}},
+      {"float_lanes", {&Tuning::float_lanes, 0, 32, true, true}},
+      {"float_rows", {&Tuning::float_rows, 1, 8, false, true}},
+      {"tile", {&Tuning::tile, 0, 16, true, false}},
+      {"unroll", {&Tuning::unroll, 1, 32, false, true}},
+      {"norm_workgroup", {&Tuning::norm_workgroup, 32, 1024, true, true}},
+      {"norm_chunk", {&Tuning::norm_chunk, 8, 128, true, true}},
+      {"wkv_groups", {&Tuning::wkv_groups, 1, 16, true, true}},
+      {"wkv_values", {&Tuning::wkv_values, 16, 64, true, true}},
+      {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
+      {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
+      {"fuse", {&Tuning::fuse, 0, 1, false, false}},
+      {"matmat", {&Tuning::matmat, 0, 4, false, false}},
+      {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
+      {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}}};
+  return all;
+}
+
+std::pair<std::string_view, uint32_t> name_and_value(const std::string& item) {
+  const size_t equals = item.find('=');
+  if (equals == std::string::npos)
+    throw InputError(
+        message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: expected name=number with a name of Tuning, got \"", item, "\""));
+  return {std::string_view(item).substr(0, equals),
+          number<uint32_t>("RWKVNATIVE_WEBGPU_TUNING", std::string_view(item).substr(equals + 1))};
+}
+
+void set_constant(Tuning& tuning, const std::string& item, bool of_kind) {
+  const auto [name, value] = name_and_value(item);
+  const auto found = constants().find(name);
+  if (found == constants().end() || (of_kind && !found->second.of_kinds)) {
+    throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: expected name=number with a name of Tuning",
+                             of_kind ? " that kinds of dispatches may differ in" : "", ", got \"", item, "\""));
+  }
+  const Constant& constant = found->second;
+  if (value < constant.least || value > constant.most ||
+      (constant.power_of_two && value != 0 && !std::has_single_bit(value))) {
+    throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: ", found->first, ": expected ", constant.least, " to ",
+                             constant.most, constant.power_of_two ? ", a power of two" : "", ", got ", value));
+  }
+  tuning.*constant.value = value;
+}
+
+// The constants of a whole model that are not in Tuning.
+bool set_whole(Tuned& tuned, const std::string& item) {
+  const auto [name, value] = name_and_value(item);
+  if (name == "int8" && value <= 1) {
+    tuned.int8 = value == 1;
+  } else if (name == "experiment" && value <= 2) {
+    tuned.experiment = static_cast<Experiment>(value);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+const Tuning& Tuned::of(bool one_row, const std::string& label) const {
+  const auto found = kinds.find((one_row ? "decode/" : "many/") + label);
+  return found == kinds.end() ? all : found->second;
+}
+
+Tuned parse_tuning(const std::string& text) {
+  Tuned tuned;
+  for (const bool of_kinds : {false, true}) {  // what holds for all comes first, wherever it stands
+    for_each_item(text, ';', [&](const std::string& part) {
+      const size_t colon = part.rfind(':');
+      if ((colon != std::string::npos) != of_kinds) return;
+      Tuning* tuning = &tuned.all;
+      if (of_kinds) tuning = &tuned.kinds.emplace(part.substr(0, colon), tuned.all).first->second;
+      for_each_item(of_kinds ? part.substr(colon + 1) : part, ',', [&](const std::string& item) {
+        if (of_kinds || !set_whole(tuned, item)) set_constant(*tuning, item, of_kinds);
+      });
+    });
+  }
+  return tuned;
+}
+
+std::vector<std::string> tuning_variants() {
+  std::vector<std::string> variants;
+  for (uint32_t workgroup : {32, 64, 128, 256, 512})
+    for (uint32_t lanes : {0, 8, 16, 32})
+      if (workgroup != 256 || lanes != 0)
+        variants.push_back(message("workgroup=", workgroup, ",quantizing_workgroup=", workgroup, ",lanes=", lanes,
+                                   ",float_lanes=", lanes));
+  for (uint32_t rows : {2, 4}) variants.push_back(message("rows=", rows, ",float_rows=", rows));
+  for (uint32_t threads : {0, 32768, 131072}) variants.push_back(message("threads=", threads));
+  for (uint32_t unroll : {2, 4, 8}) variants.push_back(message("unroll=", unroll));
+  variants.emplace_back("subgroups=0");
+  variants.emplace_back("quantizing_workgroup=256");
+  for (uint32_t workgroup : {64, 128, 512}) variants.push_back(message("norm_workgroup=", workgroup));
+  for (uint32_t chunk : {8, 16, 64}) variants.push_back(message("norm_chunk=", chunk));
+  for (uint32_t groups : {2, 4, 16}) variants.push_back(message("wkv_groups=", groups));
+  for (uint32_t values : {16, 32, 64}) variants.push_back(message("wkv_values=", values));
+  return variants;
 }
 
 Options Options::from_environment() {
@@ -87,7 +157,7 @@ Options Options::from_environment() {
   const std::map<std::string_view, bool*> switches = {
       {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
       {"host-pointer", &options.host_pointer}};
-  for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), [&](const std::string& item) {
+  for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), ',', [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
@@ -103,7 +173,7 @@ Options Options::from_environment() {
   limit("RWKVNATIVE_WEBGPU_MAX_BINDING", options.max_binding);
   limit("RWKVNATIVE_WEBGPU_MEMORY", options.memory);
   limit("RWKVNATIVE_WEBGPU_HOST_CACHE", options.host_cache);
-  options.tuning = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));
+  options.tuned = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));
   return options;
 }
 

@@ -6,17 +6,22 @@
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
 //   RWKVNATIVE_WEBGPU_HOST_CACHE  a number of bytes: the most host memory for streamed weights in the device's layout
-//   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning
+//   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning; after a semicolon, for one kind of
+//                                 dispatch: "workgroup=128;decode/linear ffn_hidden:workgroup=512,lanes=8" (see Tuned)
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <vector>
 
 namespace rwkvnative::webgpu {
 
 // Numbers that change speed and never results (beyond the order of sums).
 struct Tuning {
   uint32_t workgroup = 256;  // threads of a mat-vec workgroup
+  uint32_t quantizing_workgroup = 512;  // of one whose outputs become int8: it needs 32 rows at once
+  uint32_t subgroups = 1;               // 0: sums over threads go through shared memory
   uint32_t lanes = 0;        // threads that share a row of a mat-vec; 0: chosen from its length and the number of rows
   uint32_t threads = 65536;  // below so many threads of a dispatch, a row gets more of them
   uint32_t rows = 1;         // matrix rows that a thread works on at once
@@ -36,8 +41,24 @@ struct Tuning {
   uint32_t in_flight = 4;         // tickets
 };
 
-// From "name=number,..."; throws InputError.
-Tuning parse_tuning(const std::string& text);
+// What a mat-vec does with its weights, for the profiler: everything; reads them, but does not decode; uses constants instead.
+// The last two give wrong results in about the time of the memory, and of the arithmetic.
+enum class Experiment : uint8_t { None, PlainLoads, NoLoads };
+
+// Constants for everything, and others for single kinds of dispatches. A key is "decode/" (one row) or "many/" and the label.
+struct Tuned {
+  Tuning all;
+  std::map<std::string, Tuning, std::less<>> kinds;
+  bool int8 = true;  // where the model's numerics leave the choice
+  Experiment experiment = Experiment::None;
+
+  const Tuning& of(bool one_row, const std::string& label) const;
+};
+
+// From the syntax of RWKVNATIVE_WEBGPU_TUNING; throws InputError.
+Tuned parse_tuning(const std::string& text);
+// Such texts that are worth trying on any model, a constant or two at a time.
+std::vector<std::string> tuning_variants();
 
 struct Options {
   bool subgroups = true;
@@ -49,7 +70,7 @@ struct Options {
   uint64_t max_binding = UINT64_MAX;
   uint64_t memory = UINT64_MAX;
   uint64_t host_cache = UINT64_MAX;  // and no more than what the machine can spare
-  Tuning tuning;
+  Tuned tuned;
 
   // Throws InputError naming the variable and what it holds.
   static Options from_environment();

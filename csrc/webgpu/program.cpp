@@ -29,7 +29,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
     : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
   const bool reads_back = shape.readout != Readout::None;
   // Where the host gathers the embedding rows it must know a token before it can begin the next.
-  flights_.resize(model_->weights->table_on_host() ? 1 : std::max(1u, model_->device->options().tuning.in_flight));
+  flights_.resize(model_->weights->table_on_host() ? 1 : std::max(1u, model_->device->options().tuned.all.in_flight));
   const uint32_t head_rows = shape.readout == Readout::AllLogits ? shape.rows : shape.sequences;
   for (Flight& flight : flights_) {
     if (!reads_back) continue;

@@ -78,6 +78,7 @@ std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequence
 std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequences, const Work& work) {
   using Clock = std::chrono::steady_clock;
   constexpr uint32_t kRepeats = 9;
+  constexpr double kLong = 2000;  // microseconds, against which a submit does not count
   const Device& device = *model_->device;
   const auto run = [&](const Dispatch& dispatch, uint32_t repeats) {
     EncoderHandle encoder = device.create_encoder("profile");
@@ -98,8 +99,9 @@ std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequence
   device.wait_idle();
   std::vector<double> microseconds;
   for (const Dispatch& dispatch : compiled_.dispatches) {
-    const double one = run(dispatch, 1), many = run(dispatch, kRepeats);
-    microseconds.push_back(std::max(0.0, (many - one) / (kRepeats - 1)));
+    const double one = run(dispatch, 1);
+    const double many = one < kLong ? run(dispatch, kRepeats) : 0;
+    microseconds.push_back(one < kLong ? std::max(0.0, (many - one) / (kRepeats - 1)) : one);
   }
   return microseconds;
 }

@@ -25,6 +25,7 @@ class EngineInfo(TypedDict):
     device: str
     device_name: str
     backend: str
+    driver: str
     kind: str
     features: list[str]
     n_threads: int
@@ -136,6 +137,10 @@ class Engine:
     @property
     def info(self) -> EngineInfo: ...
     def ceilings(self) -> Ceilings: ...
+    def set_tuning(self, text: str) -> None: ...
+    def tuning_variants(self) -> list[str]: ...
+    @property
+    def kernels_id(self) -> str: ...
     def profile(self, rows: int, sequences: int = 1, repeats: int = 5, warm_seconds: float = 0.5) -> StepProfile:
         """rows == sequences: greedy decoding; else a chunk of a prompt with its last logits."""
 

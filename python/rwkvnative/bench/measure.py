@@ -82,7 +82,16 @@ def runner(engine: _core.Engine, test: Test) -> Callable[[], None]:
 
 
 def _batch_runner(engine: _core.Engine, test: Test) -> Callable[[], None]:
-    raise InputError(f"[bench] -b {test.batch}: this build decodes one sequence at a time; expected -b 1")
+    most = engine.info["max_batch"]
+    if test.batch > most:
+        raise InputError(f"[bench] -b {test.batch}: this device decodes at most {most} sequences at once")
+    states = [engine.new_state() for _ in range(test.batch)]
+    first = (1 + np.arange(test.batch, dtype=np.int32) * 7) % engine.info["n_vocab"]
+
+    def decode() -> None:
+        engine.greedy_batch(first, states, test.n)
+
+    return decode
 
 
 def warm_up(run: Callable[[], None], least: float = LEAST_WARM, most: float = MOST_WARM) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, chat, generate, inspect, quantize, selftest
+from . import bench, chat, generate, inspect, profile, quantize, selftest
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench,
                  selftest.selftest):
+for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench, profile.profile):
     app.command()(_command)
 
 
