@@ -149,6 +149,8 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t chunk : {8, 16, 64}) variants.push_back(message("norm_chunk=", chunk));
   for (uint32_t groups : {2, 4, 16}) variants.push_back(message("wkv_groups=", groups));
   for (uint32_t values : {16, 32, 64}) variants.push_back(message("wkv_values=", values));
+  variants.emplace_back("int8=0");
+  variants.emplace_back("fuse=0");
   return variants;
 }
 

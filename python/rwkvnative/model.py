@@ -68,6 +68,8 @@ class Model:
         device layer by layer for each token (and each chunk of a prompt), with the same results; `info` says how much.
         On the CPU: the most of the file to keep in memory.
     progress: called as ``progress(done_bytes, total_bytes)`` while the weights are prepared.
+    tune: on a GPU, find the fastest kernels for this model first, which takes a minute or so, unless that was done before on this
+        device; `rwkvnative tune` does the same. Later models of the same shape use what was found without being asked.
 
     A model may be used by several threads and for any number of sequences; each `State` holds one. Long work releases the GIL.
 
@@ -83,6 +85,7 @@ class Model:
         numerics: str = "auto",
         max_device_memory: int | str | None = None,
         progress: Progress | None = None,
+        tune: bool = False,
     ) -> None:
         self._engine: _core.Engine | None = None
         self._lock = threading.Lock()
@@ -110,6 +113,7 @@ class Model:
                 self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress,
                 source=str(self.path), max_device_memory=budget, file=os.fsencode(self.path),
             )
+            self._use_tuning(tensors, numerics, tune)
         except BaseException:
             self._gguf.close()
             raise
@@ -117,6 +121,22 @@ class Model:
         self.n_vocab, self.n_layer, self.n_embd = info["n_vocab"], info["n_layer"], info["n_embd"]
         self.n_head, self.head_size = info["n_head"], info["head_size"]
         self.device, self.device_name, self.n_threads = info["device"], info["device_name"], info["n_threads"]
+
+    def _use_tuning(self, tensors: list[tuple[str, int, tuple[int, ...], int, int]], numerics: str, tune: bool) -> None:
+        """Kernel constants that were found for this model's shapes on this device, now or earlier."""
+        engine = self._open_engine()
+        if not engine.tuning_variants():
+            return
+        from .bench.tuning_cache import apply_cached, identity, load, store
+
+        key = identity(engine, self.config, tensors, numerics)
+        if tune and load(key) is None:
+            from .bench.tuner import tune as run
+
+            found = run(engine)
+            store(key, found.text, {p.name: {"default_seconds": p.default_seconds, "seconds": p.seconds} for p in found.phases})
+        else:
+            apply_cached(engine, key)
 
     # ---- facts ----
 

@@ -200,7 +200,7 @@ def experiment(subject: Subject, record: StepRecord, repeats: int, warm_seconds:
         raise InputError(f"[profile] --experiment: the {backend} backend has no kernels without decoding or loads; use a GPU")
     try:
         for name, text in _EXPERIMENTS.items():
-            subject.engine.set_tuning(text)
+            subject.engine.set_tuning(f"{text};{subject.tuning}")
             step = subject.engine.profile(record.rows, record.sequences, repeats, warm_seconds)
             if [op["label"] for op in step["ops"]] != [op.label for op in record.ops]:
                 raise AssertionError("the experiment runs other ops than the profile")
@@ -210,7 +210,7 @@ def experiment(subject: Subject, record: StepRecord, repeats: int, warm_seconds:
                     own = max(0.1 * changed["microseconds"], changed["microseconds"] - record.overhead_microseconds)
                     setattr(op, name, own if record.overhead_microseconds else changed["microseconds"] * share)
     finally:
-        subject.engine.set_tuning("")
+        subject.engine.set_tuning(subject.tuning)
 
 
 def measure_host(subject: Subject, record: StepRecord, n: int = 32) -> HostPart:

@@ -13,6 +13,7 @@ from .. import _core
 from ..gguf_file import GgufFile
 from ..model_config import rwkv_config
 from .random_model import random_model
+from .tuning_cache import apply_cached, identity
 
 __all__ = ["Subject", "Work", "file_subject", "random_subject"]
 
@@ -40,6 +41,10 @@ class Subject:
     path: Path | None
     engine: _core.Engine
     tensors: list[tuple[str, int, tuple[int, ...], int, int]]
+    identity: dict[str, Any]
+    """Of its tuning: see `tuning_cache`."""
+    tuning: str = ""
+    """What the engine was tuned with when it was opened."""
     write: Callable[[str | os.PathLike[str]], None] | None = None
     """Writes a random model as a file."""
     _file: GgufFile | None = None
@@ -91,7 +96,8 @@ def file_subject(
     types = _types((t.type_name, t.n_bytes) for t in file.tensors.values())
     base = Path(path).name
     label = f"{name} ({base})" if isinstance(name, str) and name else base
-    return Subject(label, types, Path(path), engine, tensors, _file=file)
+    key = identity(engine, config, tensors, numerics)
+    return Subject(label, types, Path(path), engine, tensors, key, apply_cached(engine, key), _file=file)
 
 
 def random_subject(spec: str, device: str, n_threads: int | None, numerics: str, progress: Progress | None = None) -> Subject:
@@ -100,7 +106,9 @@ def random_subject(spec: str, device: str, n_threads: int | None, numerics: str,
     engine = _core.Engine(
         "rwkv7", model.config, model.tensors, model.data, device, n_threads or 0, numerics, progress, source=model.name
     )
-    return Subject(model.name, model.file_type.upper(), None, engine, model.tensors, write=model.write)
+    key = identity(engine, model.config, model.tensors, numerics)
+    tuning = apply_cached(engine, key)
+    return Subject(model.name, model.file_type.upper(), None, engine, model.tensors, key, tuning, write=model.write)
 
 
 def _types(pairs: Iterable[tuple[str, int]]) -> str:

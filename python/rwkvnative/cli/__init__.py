@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import bench, chat, generate, inspect, profile, quantize, selftest
+from . import bench, chat, generate, inspect, profile, quantize, selftest, tune
 
 __all__ = ["app", "main"]
 
@@ -24,8 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench,
-                 selftest.selftest):
-for _command in (generate.generate, chat.chat, inspect.info, inspect.devices, inspect.tokenize, quantize.quantize, bench.bench, profile.profile):
+                 profile.profile, tune.tune, selftest.selftest):
     app.command()(_command)
 
 

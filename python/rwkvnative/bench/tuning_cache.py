@@ -1,0 +1,113 @@
+"""Where the tuner's choices are kept: one small JSON file for each model shape and device, under the user's cache directory.
+
+An entry is used only for the same device, driver, backend and kernels. Anything else that is found there (an entry for older
+kernels, a damaged file) is ignored with one warning and replaced by the next `tune`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .. import _core
+from ..errors import FileError, InputError
+
+__all__ = ["TuningWarning", "apply_cached", "entry_path", "identity", "load", "store"]
+
+_VERSION = 1
+_MUST_MATCH = ("driver", "kernels", "version")
+_warned: set[Path] = set()
+
+
+class TuningWarning(UserWarning):
+    """A tuned choice, or a stored one, is not used."""
+
+
+def identity(
+    engine: _core.Engine, config: dict[str, int | float], tensors: Iterable[tuple[str, int, tuple[int, ...], int, int]], numerics: str
+) -> dict[str, Any]:
+    """What an entry is for: the device, and the shapes and types of the model's tensors (not their values)."""
+    info = engine.info
+    shapes = hashlib.sha256(repr((sorted(config.items()), [(name, kind, tuple(ne)) for name, kind, ne, _, _ in tensors])).encode())
+    return {
+        "version": _VERSION, "backend": info["backend"], "device": info["device_name"], "driver": info["driver"],
+        "kernels": engine.kernels_id, "model": shapes.hexdigest(), "numerics": numerics,
+    }  # fmt: skip
+
+
+def entry_path(key: dict[str, Any]) -> Path:
+    """The file of an entry. Driver and kernels are not in its name: a newer entry replaces the one of older kernels."""
+    import platformdirs
+
+    named = {name: value for name, value in key.items() if name not in _MUST_MATCH}
+    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    return Path(platformdirs.user_cache_dir("rwkvnative", appauthor=False)) / "tuning" / f"{digest[:24]}.json"
+
+
+def load(key: dict[str, Any]) -> str | None:
+    """The stored text for ``_core.Engine.set_tuning``, or None. A stale or damaged entry is warned of once in a process."""
+    path = entry_path(key)
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        text, found = entry["tuning"], entry["key"]
+        if not isinstance(text, str) or not isinstance(found, dict):
+            raise TypeError("expected a text and a key")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _warn(path, f"the tuning stored in {path} is damaged ({error}) and ignored; `rwkvnative tune` replaces it")
+        return None
+    if found != key:
+        changed = ", ".join(sorted(name for name in key if found.get(name) != key[name])) or "key"
+        _warn(path, f"the tuning stored in {path} is for another {changed} and ignored; `rwkvnative tune` makes a new one")
+        return None
+    return text
+
+
+def store(key: dict[str, Any], text: str, measured: dict[str, Any]) -> Path:
+    """Write an entry, all of it or nothing. `measured` is kept beside it for people. FileError if it cannot be written."""
+    path = entry_path(key)
+    document = json.dumps({"key": key, "tuning": text, "measured": measured}, indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with open(draft, "w", encoding="utf-8") as file:
+                file.write(document)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileError(f"[tune] {path}: {error.strerror or error}") from None
+    _warned.discard(path)
+    return path
+
+
+def apply_cached(engine: _core.Engine, key: dict[str, Any]) -> str:
+    """Set what is stored for this model and device, if anything; returns the text, "" for the defaults. Constants in the
+    environment go before it."""
+    if os.environ.get("RWKVNATIVE_WEBGPU_TUNING") or not engine.tuning_variants():
+        return ""
+    text = load(key)
+    if not text:
+        return ""
+    try:
+        engine.set_tuning(text)
+    except InputError as error:
+        _warn(entry_path(key), f"the tuning stored in {entry_path(key)} cannot be used and is ignored: {error}")
+        return ""
+    return text
+
+
+def _warn(path: Path, message: str) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        warnings.warn(message, TuningWarning, stacklevel=4)

@@ -1,0 +1,64 @@
+"""``rwkvnative tune``: find the fastest kernels for a model on this device, and keep the result."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from . import options as opt
+from .bench import Models, RandomModels, Warm, subjects
+from .tables import print_table
+from .terminal import ProgressBar, command, note, print_json
+
+if TYPE_CHECKING:
+    from ..bench.tuner import TunedPhase
+
+
+@command
+def tune(
+    model: Models = None,
+    random: RandomModels = None,
+    repetitions: Annotated[int, typer.Option("--repetitions", "-r", help="Times that each op is timed; the median counts.")] = 7,
+    warm: Warm = 0.5,
+    device: opt.Device = "auto",
+    numerics: opt.Numerics = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Try kernel variants on this device with a model's shapes, keep the fastest, and remember them."""
+    from ..bench.tuner import tune as run
+    from ..bench.tuning_cache import TuningWarning, store
+
+    if repetitions < 1:
+        raise InputError(f"[tune] -r: expected at least 1, got {repetitions}")
+    for subject in subjects(model, random, device, None, numerics):
+        with warnings.catch_warnings(record=True) as caught, ProgressBar("tuning") as progress:
+            warnings.simplefilter("always", TuningWarning)
+            tuning = run(subject.engine, repeats=repetitions, warm_seconds=warm, progress=progress)
+        for warning in caught:
+            note(f"warning: {warning.message}")
+        measured = {phase.name: {"default_seconds": phase.default_seconds, "seconds": phase.seconds} for phase in tuning.phases}
+        path = store(subject.identity, tuning.text, measured)
+        if json:
+            document: dict[str, Any] = {"model": subject.name, "path": str(path), "tuning": tuning.text, "discarded": tuning.discarded}
+            print_json(document | {"phases": [vars(p) | {"choices": [vars(c) for c in p.choices]} for p in tuning.phases]})
+        else:
+            for phase in tuning.phases:
+                _print_phase(phase)
+            note(f"{subject.name}: kept in {path}")
+        subject.close()
+
+
+def _print_phase(phase: TunedPhase) -> None:
+    rows = [
+        [c.label, f"{c.default_microseconds:.1f}", f"{c.microseconds:.1f}", f"{c.default_microseconds / max(c.microseconds, 1e-9):.2f}", c.variant]
+        for c in sorted(phase.choices, key=lambda c: c.microseconds - c.default_microseconds)
+    ]  # fmt: skip
+    verdict = "kept" if phase.text else "the default stays"
+    name = "one token" if phase.rows == 1 else f"a prefill chunk of {phase.rows} tokens"
+    print_table(
+        ["op", "default us", "chosen us", "ratio", "constants"], rows,
+        f"{name}: {1e6 * phase.default_seconds:.1f} us by default, {1e6 * phase.seconds:.1f} us with the choice: {verdict}",
+    )  # fmt: skip
