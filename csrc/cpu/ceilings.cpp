@@ -113,7 +113,7 @@ Ceilings measure_ceilings(ThreadPool& pool, const Kernels& kernels) {
   ceilings.read_bytes_per_second = read_bytes_per_second(pool);
   ceilings.dispatch_seconds = barrier_seconds(pool);
   ceilings.int8_per_second = products_per_second(pool, work, [&](const Products& p) {
-    kernels.multiply_tile_int8(DType::Q8_0, p.tile.data(), kWidth, p.blocks.data(), kTokens, p.out.data(), kTileRows);
+    kernels.multiply_tile_int8(DType::Q8_0, p.tile.data(), kWidth, p.blocks.data(), kTokens, p.out.data(), kTileRows, {});
   });
   ceilings.f32_per_second = products_per_second(pool, work, [&](const Products& p) {
     kernels.multiply_tile_f32(p.float_tile.data(), kWidth, p.floats.data(), kWidth, kTokens, p.out.data(), kTileRows);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "core/dtype.h"
 
@@ -71,9 +72,10 @@ struct Kernels {
   // kTileRows rows of a matrix, decoded and interleaved once for many tokens. `rows` may be less: the rest is zero.
   size_t (*tile_int8_bytes)(DType type, uint32_t n);
   void (*pack_tile_int8)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, std::byte* tile);
-  // out[t * out_stride + i] for i < kTileRows, t < tokens. Token t's blocks are at x + t * int8_blocks(n).
+  // out[t * out_stride + i] for i < kTileRows, t < tokens. Token t's blocks are at x + t * int8_blocks(n). `ahead` is what
+  // the next tile will be packed from (may be empty): it is brought into the cache on the way.
   void (*multiply_tile_int8)(DType type, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,
-                             size_t out_stride);
+                             size_t out_stride, std::span<const std::byte> ahead);
   // tile: n * kTileRows floats. `scratch`: n * kTileRows values.
   void (*pack_tile_f32)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile,
                         float* scratch);

@@ -357,6 +357,15 @@ RWKVNATIVE_INLINE void for_tokens(uint32_t tokens, Function&& function) {
   if (t < tokens) function(Tokens<1>{}, t);
 }
 
+// The same for tiles: runs of kTokensAtOnce first.
+template <class Function>
+RWKVNATIVE_INLINE void for_tile_tokens(uint32_t tokens, Function&& function) {
+  uint32_t t = 0;
+  for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce) function(Tokens<kTokensAtOnce>{}, t);
+  const uint32_t done = t;
+  for_tokens(tokens - done, [&](auto run, uint32_t rest) RWKVNATIVE_LAMBDA_INLINE { function(run, done + rest); });
+}
+
 template <class Type, int c, int tokens>
 RWKVNATIVE_INLINE void dot_chunk(const typename Type::Block* b, const Int8Block* x, uint32_t n_units, const F32x16* scales,
                                  F32x16* total) {
@@ -676,15 +685,33 @@ void pack_tile_int8(DType type, const std::byte* weights, size_t row_bytes, uint
   with_type(type, [&](auto tag) { pack_tile<decltype(tag)>(weights, row_bytes, n, rows, tile); });
 }
 
+// Memory to bring near, a step at a time: 16 rows side by side are nothing that a hardware prefetcher follows, and all of
+// them at once would be waited for.
+struct Ahead {
+  const std::byte *at, *end;
+  size_t step;
+
+  RWKVNATIVE_INLINE void fetch() {
+    for (const std::byte* stop = step < static_cast<size_t>(end - at) ? at + step : end; at < stop; at += 64) {
+#if defined(_MSC_VER) && defined(_M_X64)
+      _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+#elif !defined(_MSC_VER)
+      __builtin_prefetch(at, 0, 2);
+#endif
+    }
+  }
+};
+
 template <class Type, int tokens>
 RWKVNATIVE_INLINE void multiply_tokens(const TileUnit<Type>* units, uint32_t n, const Int8Block* x, float* out,
-                                       size_t out_stride) {
+                                       size_t out_stride, Ahead& ahead) {
   using Unit = TileUnit<Type>;
   const uint32_t n_units = blocks_of(n);
   F32x16 total[tokens];
   for (int t = 0; t < tokens; ++t) total[t] = zero();
   for (uint32_t u = 0; u < n_units; ++u) {
     const Unit& unit = units[u];
+    ahead.fetch();
     for (uint32_t g = 0; g < Unit::kGroups; ++g) {
       I32x16 products[tokens];
       for (int t = 0; t < tokens; ++t) products[t] = zero_i32();
@@ -718,15 +745,18 @@ RWKVNATIVE_INLINE void multiply_tokens(const TileUnit<Type>* units, uint32_t n, 
 }
 
 void multiply_tile_int8(DType type, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,
-                        size_t out_stride) {
+                        size_t out_stride, std::span<const std::byte> bytes_ahead) {
+  uint32_t runs = 0;
+  for_tile_tokens(tokens, [&](auto, uint32_t) { ++runs; });
+  const size_t lines = (bytes_ahead.size() / 64 + runs * blocks_of(n) - 1) / (runs * blocks_of(n));
+  Ahead ahead{bytes_ahead.data(), bytes_ahead.data() + bytes_ahead.size(), 64 * lines};
   with_type(type, [&](auto tag) {
     using Type = decltype(tag);
     const auto* units = reinterpret_cast<const TileUnit<Type>*>(tile);
     const uint32_t n_units = blocks_of(n);
-    uint32_t t = 0;
-    for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce)
-      multiply_tokens<Type, kTokensAtOnce>(units, n, x + t * n_units, out + t * out_stride, out_stride);
-    for (; t < tokens; ++t) multiply_tokens<Type, 1>(units, n, x + t * n_units, out + t * out_stride, out_stride);
+    for_tile_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+      multiply_tokens<Type, decltype(run)::n>(units, n, x + t * n_units, out + t * out_stride, out_stride, ahead);
+    });
   });
 }
 
@@ -758,10 +788,9 @@ RWKVNATIVE_INLINE void multiply_tokens_f32(const float* tile, uint32_t n, const 
 
 void multiply_tile_f32(const float* tile, uint32_t n, const float* x, size_t x_stride, uint32_t tokens, float* out,
                        size_t out_stride) {
-  uint32_t t = 0;
-  for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce)
-    multiply_tokens_f32<kTokensAtOnce>(tile, n, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
-  for (; t < tokens; ++t) multiply_tokens_f32<1>(tile, n, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+  for_tile_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+    multiply_tokens_f32<decltype(run)::n>(tile, n, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
+  });
 }
 
 // ---- norms and mixes ---------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ void pack_tile_int8(DType type, const std::byte* weights, size_t row_bytes, uint
 }
 
 void multiply_tile_int8(DType, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,
-                        size_t out_stride) {
+                        size_t out_stride, std::span<const std::byte>) {
   for (uint32_t t = 0; t < tokens; ++t)
     multiply_tile_f32(reinterpret_cast<const float*>(tile), n, activations(x + size_t{t} * int8_blocks(n), n).data(), 0, 1,
                       out + t * out_stride, out_stride);

@@ -9,7 +9,7 @@ namespace rwkvnative::cpu {
 namespace {
 
 // From here on rows are decoded into tiles for all tokens, below it in registers for a few at a time.
-constexpr uint32_t kTileTokens = 10;
+constexpr uint32_t kTileTokens = 6;
 constexpr uint32_t kChunkRows = 512;      // at most
 constexpr uint32_t kStripRows = 64;       // of a chunk, whose products wait to be added or activated
 constexpr uint32_t kChunksPerWorker = 8;  // enough that a slow worker does not hold up the others
@@ -315,8 +315,12 @@ void CpuProgram::multiply(Worker& worker, const ProductGroup& group, uint32_t ro
       multiply_chunk(worker, group.products[group.chunks[i].product], group.chunks[i], rows);
     });
   } else {
-    worker.for_tasks(static_cast<uint32_t>(group.tiles.size()), [&](uint32_t i) {
-      multiply_tile(worker, group.products[group.tiles[i].product], group.tiles[i], rows);
+    const auto n_tiles = static_cast<uint32_t>(group.tiles.size());
+    worker.for_tasks(n_tiles, [&](uint32_t i) {
+      const Product& product = group.products[group.tiles[i].product];
+      pack_tile(worker, product, group.tiles[i]);
+      const uint32_t next = i + model_.pool.size();  // as long as workers keep step
+      multiply_tile(worker, product, group.tiles[i], rows, next < n_tiles ? tile_bytes(group, next) : std::span<const std::byte>());
     });
   }
 }
@@ -336,21 +340,36 @@ void CpuProgram::multiply_chunk(Worker& worker, const Product& product, const Ta
   }
 }
 
-void CpuProgram::multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows) const {
+std::span<const std::byte> CpuProgram::tile_bytes(const ProductGroup& group, uint32_t tile) {
+  const Task& task = group.tiles[tile];
+  const Tensor& weight = *group.products[task.product].weight;
+  return {weight.data + task.begin * weight.row_bytes, (task.end - task.begin) * weight.row_bytes};
+}
+
+void CpuProgram::pack_tile(Worker& worker, const Product& product, const Task& task) const {
   const Tensor& weight = *product.weight;
   const std::byte* bytes = weight.data + task.begin * weight.row_bytes;
   const uint32_t count = task.end - task.begin;
   const Workspace::Scratch& scratch = workspace_.scratch[worker.index()];
-  std::byte* tile = scratch.tile.data();
+  if (product.in_blocks)
+    kernels_.pack_tile_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count, scratch.tile.data());
+  else
+    kernels_.pack_tile_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, reinterpret_cast<float*>(scratch.tile.data()),
+                           scratch.decoded.data());
+}
+
+void CpuProgram::multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows,
+                               std::span<const std::byte> ahead) const {
+  const Tensor& weight = *product.weight;
+  const uint32_t count = task.end - task.begin;
+  const Workspace::Scratch& scratch = workspace_.scratch[worker.index()];
   float* products = scratch.products.data();
-  if (product.in_blocks) {
-    kernels_.pack_tile_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count, tile);
-    kernels_.multiply_tile_int8(weight.type, tile, weight.ne0, product.in_blocks, rows, products, kTileRows);
-  } else {
-    auto* floats = reinterpret_cast<float*>(tile);
-    kernels_.pack_tile_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, floats, scratch.decoded.data());
-    kernels_.multiply_tile_f32(floats, weight.ne0, product.in, product.in_stride, rows, products, kTileRows);
-  }
+  if (product.in_blocks)
+    kernels_.multiply_tile_int8(weight.type, scratch.tile.data(), weight.ne0, product.in_blocks, rows, products, kTileRows,
+                                ahead);
+  else
+    kernels_.multiply_tile_f32(reinterpret_cast<const float*>(scratch.tile.data()), weight.ne0, product.in, product.in_stride,
+                               rows, products, kTileRows);
   for (uint32_t row = 0; row < rows; ++row) finish(product, task.begin, count, row, products + size_t{row} * kTileRows);
 }
 

@@ -63,7 +63,10 @@ class CpuProgram final : public Program {
   void quantize_inputs(Worker& worker, const ProductGroup& group, uint32_t rows) const;
   void multiply(Worker& worker, const ProductGroup& group, uint32_t rows) const;
   void multiply_chunk(Worker& worker, const Product& product, const Task& task, uint32_t rows) const;
-  void multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows) const;
+  static std::span<const std::byte> tile_bytes(const ProductGroup& group, uint32_t tile);
+  void pack_tile(Worker& worker, const Product& product, const Task& task) const;
+  void multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows,
+                     std::span<const std::byte> ahead) const;
   void finish(const Product& product, uint32_t begin, uint32_t count, uint32_t row, const float* values) const;
   const float* state_in(const SequenceRows& sequence, uint32_t layer, uint32_t part) const;
   void choose(uint32_t sequence);  // from its logits

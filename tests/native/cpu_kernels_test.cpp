@@ -123,9 +123,9 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
       std::vector<std::byte> reference_packed(reference_kernels().tile_int8_bytes(type.type, n));
       products.push_back(kPad);
       kernels.pack_tile_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, packed.data());
-      kernels.multiply_tile_int8(type.type, packed.data(), n, blocks.data(), kTokens, products.data(), kTileRows);
+      kernels.multiply_tile_int8(type.type, packed.data(), n, blocks.data(), kTokens, products.data(), kTileRows, matrix.bytes);
       reference_kernels().pack_tile_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, reference_packed.data());
-      reference_kernels().multiply_tile_int8(type.type, reference_packed.data(), n, blocks.data(), kTokens, reference_products.data(), kTileRows);
+      reference_kernels().multiply_tile_int8(type.type, reference_packed.data(), n, blocks.data(), kTokens, reference_products.data(), kTileRows, {});
       check(what + " multiply_tile_int8 stays in bounds", {products.back()}, {kPad}, 0);
       products.pop_back();
       check(what + " multiply_tile_int8", products, reference_products, kSumTolerance);
