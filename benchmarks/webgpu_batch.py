@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="instead of the size's own number: for the time of single kernels")
     parser.add_argument("--prefill", nargs="*", type=int, default=[512, 2048])
     parser.add_argument("--decode", nargs="*", type=int, default=[1, 8, 32, 64, 128, 256])
+    parser.add_argument("--candidates", type=int, default=0, help="with --decode: read so many back instead of the best token")
     parser.add_argument("--tuning", nargs="+", default=[""], help="sets of tuning constants (csrc/webgpu/options.h)")
     parser.add_argument("--numerics", default="int8", choices=["int8", "f32"])
     parser.add_argument("--device", default="webgpu")
@@ -111,7 +112,7 @@ def main() -> None:
     benchmark = _core.WebgpuBenchmark("rwkv7", config, tensors, data, args.device, args.numerics)
     for tuning in args.tuning:
         for sequences, rows in [(1, n) for n in args.prefill] + [(n, 1) for n in args.decode]:
-            got = benchmark.batch(tuning, sequences, rows, args.warm, args.submits, args.profile)
+            got = benchmark.batch(tuning, sequences, rows, args.candidates if rows == 1 else 0, args.warm, args.submits, args.profile)
             rate = got["tokens_per_second"]
             name = f"prefill {rows}" if rows > 1 else f"decode {sequences}"
             print(f"{args.size} {args.types} {args.numerics} [{tuning}] {name}: {rate:.0f} tok/s, {1e3 * sequences * rows / rate:.2f} "

@@ -95,14 +95,16 @@ class WebgpuBenchmark {
   }
 
   // A crowd: `sequences` sequences of `rows` tokens each in one submit, again and again, their states in place. One row: greedy
-  // decoding, the tokens staying on the device; more: prefill, whose next tokens are not chosen. At least `warm` seconds, then n
+  // decoding, the tokens staying on the device, or if `candidates` is not 0 the same tokens again and so many candidates read
+  // back; more rows: prefill, whose next tokens are not chosen. At least `warm` seconds, then n
   // submits timed.
-  py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, double warm, size_t n, size_t profiles) {
+  py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, uint32_t candidates, double warm,
+                 size_t n, size_t profiles) {
     backend_.set_tuning(tuning);
     const Clock::time_point compile_start = Clock::now();
-    const Readout readout = rows == 1 ? Readout::Argmax : Readout::None;
+    const Readout readout = candidates != 0 ? Readout::Candidates : rows == 1 ? Readout::Argmax : Readout::None;
     const auto program =
-        model_->compile({.rows = rows * sequences, .sequences = sequences, .readout = readout, .candidates = 0});
+        model_->compile({.rows = rows * sequences, .sequences = sequences, .readout = readout, .candidates = candidates});
     const double compile_seconds = seconds_since(compile_start);
     std::vector<int32_t> tokens(rows);
     for (uint32_t i = 0; i < rows; ++i) tokens[i] = static_cast<int32_t>(i % plan_.n_vocab);
@@ -178,7 +180,7 @@ void bind_webgpu(py::module_& m) {
       .def("decode", &WebgpuBenchmark::decode, py::arg("tuning") = "", py::arg("warm") = 0.5, py::arg("n") = 256,
            py::arg("profiles") = 0)
       .def("batch", &WebgpuBenchmark::batch, py::arg("tuning") = "", py::arg("sequences") = 1, py::arg("rows") = 1,
-           py::arg("warm") = 0.5, py::arg("n") = 16, py::arg("profiles") = 0);
+           py::arg("candidates") = 0, py::arg("warm") = 0.5, py::arg("n") = 16, py::arg("profiles") = 0);
   m.def("webgpu_unavailable", &webgpu_unavailable,
         "Why there is no WebGPU device, with what to do about it; \"\" where there is one.");
 }

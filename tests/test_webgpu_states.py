@@ -150,3 +150,92 @@ def test_a_state_is_forked_by_a_submit(lavapipe):
             engine.forward(tokens_of(tokens), None, fork, "none")  # a fresh start over an old state
             assert_states_close(fork.read(), after(tokens), F32_BOUND)
     assert_same(root.state.read(), before)
+
+
+def forward_batch(engine: _core.Engine, known: list[Known], tokens: list[tuple[int, ...]]) -> np.ndarray:
+    """Logits [B, V] after `tokens` of each, in one call, the states in place."""
+    states = [k.state for k in known]
+    logits = engine.forward_batch([tokens_of(t) for t in tokens], states, states, "last")
+    for k, t in zip(known, tokens, strict=True):
+        k.seen += t
+    return logits
+
+
+def check_batch(known: list[Known], logits: np.ndarray) -> None:
+    for k, row in zip(known, logits, strict=True):
+        wanted, state = oracle.Oracle.from_model(small()).forward(np.array(k.seen, np.int32))
+        assert row_errors(row[None], wanted[-1:]).max() <= F32_BOUND
+        assert_states_close(k.state.read(), state, F32_BOUND)
+
+
+LENGTHS = (1, 17, 2, 40, 1, 3, 16, 9)
+
+
+@pytest.mark.parametrize("max_binding", ["", "65536"], ids=["one block", "blocks of seven"])
+def test_ragged_batches_and_crowds(gpu, monkeypatch, max_binding):
+    """All in one submit: lengths from one on, then a token for each, three times; holes in the blocks, states of two blocks."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", max_binding)
+    engine = open_engine(small(), gpu)
+    known = [Known(engine) for _ in range(2 * len(LENGTHS))][::-2]  # every second place is free again
+    known += [Known(engine) for _ in LENGTHS[:3]]
+    rng = np.random.default_rng(3)
+    draw = lambda n: tuple(int(t) for t in rng.integers(0, SMALL["n_vocab"], n))
+    check_batch(known, forward_batch(engine, known, [draw(n) for n in LENGTHS + LENGTHS[:3]]))
+    for _ in range(3):
+        logits = forward_batch(engine, known, [draw(1) for _ in known])
+    check_batch(known, logits)
+    check_batch(known[2:7], forward_batch(engine, known[2:7], [draw(n) for n in (1, 5, 1, 20, 2)]))
+
+
+def test_one_state_read_by_many(lavapipe, monkeypatch):
+    """A prefix, its forks written to places in its own block and in others; twice: a replay."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", "65536")
+    engine = open_engine(small(), lavapipe)
+    root = Known(engine)
+    root.feed(1, 2, 3)
+    before = root.state.read()
+    forks = [engine.new_state() for _ in range(9)]
+    results = []
+    for tokens in [[(i,) for i in range(9)]] * 2 + [[(i, 4, i) for i in range(9)]] * 2:
+        logits = engine.forward_batch([tokens_of(t) for t in tokens], [root.state] * 9, forks, "last")
+        check_batch([Known(engine, state, root.seen + t) for state, t in zip(forks, tokens, strict=True)], logits)
+        results.append((logits, [state.read() for state in forks]))
+    for first, second in (results[:2], results[2:]):
+        assert np.array_equal(first[0], second[0])
+        for a, b in zip(first[1], second[1], strict=True):
+            assert_same(a, b)
+    assert_same(root.state.read(), before)
+
+
+@pytest.mark.parametrize("lengths", [(1, 1, 1, 1), (5, 1, 17, 2)])
+def test_company_changes_no_bit(lavapipe, lengths):
+    """What comes of a sequence, when the others' tokens and states are different ones and it has another place among them."""
+    engine = open_engine(small(), lavapipe)
+    mine = tuple(range(lengths[0]))
+    results = []
+    for turn in range(2):
+        known = [Known(engine) for _ in lengths]
+        for i, k in enumerate(known[1:]):
+            k.feed(*((7 + turn, i) if turn else (i,)))
+        tokens = [mine] + [tuple((t + turn) % SMALL["n_vocab"] for t in range(n)) for n in lengths[1:]]
+        order = slice(None, None, -1 if turn else 1)
+        logits = forward_batch(engine, known[order], tokens[order])
+        results.append((logits[-1 if turn else 0], known[0].state.read()))
+    assert np.array_equal(results[0][0], results[1][0])
+    assert_same(results[0][1], results[1][1])
+
+
+def test_a_crowd_with_int8_activations(lavapipe):
+    """Codes that the crowd's kernels write, against those of a sequence alone: a head size that is a whole number of blocks."""
+    model = build_model(**SMALL | dict(type="Q8_0", n_ff=96))
+    engine = open_engine(model, lavapipe, numerics="int8")
+    tokens = random_tokens(12, seed=8, n_vocab=SMALL["n_vocab"]).reshape(4, 3)
+    alone = [engine.new_state() for _ in tokens]
+    crowd = [engine.new_state() for _ in tokens]
+    for t in range(3):
+        expected_logits = np.stack([engine.forward(tokens[i, t:t + 1], s, s, "last") for i, s in enumerate(alone)])
+        got = engine.forward_batch([row[t:t + 1] for row in tokens], crowd, crowd, "last")
+        # The same int8 products; float32 sums in another order may move a code by one.
+        assert np.median(row_errors(got, expected_logits)) <= 5e-3
+    for a, b in zip(alone, crowd, strict=True):
+        assert_states_close(a.read(), b.read(), 2e-2)

@@ -1,6 +1,6 @@
 // The ops that work on states, for programs of more than one row: any number of sequences of any length in one dispatch (for each
 // block of states: sequence_table.h). The time mix is rows, recurrence, rows: kernels/wkv7_prepare.wgsl, wkv7_chunk.wgsl and
-// wkv7_finish.wgsl. What comes of a sequence does not depend on who shares the submit.
+// wkv7_finish.wgsl; for a crowd of one token each it is one kernel, wkv7_step.wgsl. What comes of a sequence does not depend on who shares the submit.
 #include <algorithm>
 #include <bit>
 
@@ -72,7 +72,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
   const SlotPlace& out = at(op.out);
   const bool first_layer = op.v_hidden == kNone;
   const bool quantize = out.has_codes && uses_[static_cast<size_t>(op.out)].codes_by_producer;
-  const auto constants = [&](ShaderText& text) {
+  const auto inputs = [&](ShaderText& text) {
     text.constant("kHeadSize", n).constant("kStride", at(op.r).values_stride());
     text.constant("kR", at(op.r).values).constant("kK", at(op.k).values).constant("kV", at(op.v).values);
     size_t lora = compiled_.lora_slots;
@@ -82,44 +82,59 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     if (id != kNone) vector(id);
     text.constant(name, id == kNone ? 0u : placed(group, id).at);
   };
-
-  const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);
-  {
-    ShaderText text;
-    text.constant("kWorkgroup", workgroup).constant("kQuads", plan_.n_embd / 4);
-    text.constant("kPerThread", ceil_div(plan_.n_embd / 4, workgroup)).constant("kFirstLayer", first_layer);
-    constants(text);
-    text.constant("kVFirst", at(op.v_first).values);
+  const auto before = [&](ShaderText& text) {
+    text.constant("kFirstLayer", first_layer).constant("kVFirst", at(op.v_first).values);
     weight(text, "kW0", op.w0), weight(text, "kA0", op.a0), weight(text, "kV0", first_layer ? kNone : op.v0);
     weight(text, "kKK", op.k_k), weight(text, "kKA", op.k_a);
-    text.file("weights").file("activations").file("wkv7_prepare");
+  };
+  const auto after = [&](ShaderText& text) {
+    weight(text, "kRK", op.r_k), weight(text, "kNormWeight", op.norm_weight), weight(text, "kNormBias", op.norm_bias);
+    text.constant("kEpsilon", op.norm_epsilon).constant("kOut", out.values).constant("kHasValues", out.has_values);
+    text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).constant("kHasCodes", quantize);
+    text.file("quantize_quad");
+  };
+
+  if (shape_.rows == shape_.sequences) {  // a crowd, each with one token
+    // Groups of keys: a thread holds four values of whole quads of keys, and there is at least one thread for each channel.
+    uint32_t groups = 4;
+    while (groups * 2 <= tuning_.wkv_groups && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
+    ShaderText text = begin(groups * (n / 4), 8);
+    text.file("weights").file("activations");
+    inputs(text), before(text), after(text);
+    text.file("wkv7_step");
+    cost_ = wkv7_cost(plan_);
+    dispatch_states("wkv7 step", text, "vec4<f32>", 16, &group, Grid::StatesSequences, plan_.n_head, op.layer, op.state_part);
+  } else {
+    const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);
+    ShaderText prepare;
+    prepare.constant("kWorkgroup", workgroup).constant("kQuads", plan_.n_embd / 4);
+    prepare.constant("kPerThread", ceil_div(plan_.n_embd / 4, workgroup));
+    inputs(prepare), before(prepare);
+    prepare.file("weights").file("activations").file("wkv7_prepare");
     cost_.row_bytes = 13 * sizeof(float) * plan_.n_embd;
-    dispatch("wkv7 prepare", text.str(), Bindings::Main, bind_main("wkv7 prepare", &group), Grid::Rows, 1);
-  }
-  {
+    dispatch("wkv7 prepare", prepare.str(), Bindings::Main, bind_main("wkv7 prepare", &group), Grid::Rows, 1);
+
     // The threads of a row of the state, whole quads of keys each; the values of a workgroup; the rows staged at once, five
     // vectors of a head and the workgroup's values each.
     constexpr uint32_t kLanes = 4;
     const uint32_t values = n % tuning_.wkv_values == 0 ? tuning_.wkv_values : 16;
     const uint32_t row_bytes = 5 * 4 * n + 2 * 4 * values;
-    const uint32_t tokens = std::clamp((device_.limits().maxComputeWorkgroupStorageSize - 2048) / row_bytes, 1u, tuning_.wkv_tokens);
-    ShaderText text = begin(values * kLanes, kLanes);
-    constants(text);
-    text.constant("kLanes", kLanes).constant("kValues", values).constant("kTokens", tokens);
-    text.file("activations").file("wkv7_chunk");
+    const uint32_t tokens =
+        std::clamp((device_.limits().maxComputeWorkgroupStorageSize - 2048) / row_bytes, 1u, tuning_.wkv_tokens);
+    const uint32_t rows = tuning_.wkv_rows;
+    ShaderText chunk = begin(values / rows * kLanes, kLanes);
+    inputs(chunk);
+    chunk.constant("kLanes", kLanes).constant("kRows", rows).constant("kValues", values).constant("kTokens", tokens);
+    chunk.file("activations").file("wkv7_chunk");
     cost_ = wkv7_cost(plan_);
-    dispatch_states("wkv7 chunk", text, "f32", 4, nullptr, Grid::StatesSequences, plan_.n_head * (n / values), op.layer,
+    dispatch_states("wkv7 chunk", chunk, "f32", 4, nullptr, Grid::StatesSequences, plan_.n_head * (n / values), op.layer,
                     op.state_part);
-  }
-  {
-    ShaderText text = begin_row(plan_.n_embd, workgroup);
-    constants(text);
-    weight(text, "kRK", op.r_k), weight(text, "kNormWeight", op.norm_weight), weight(text, "kNormBias", op.norm_bias);
-    text.constant("kEpsilon", op.norm_epsilon).constant("kOut", out.values).constant("kHasValues", out.has_values);
-    text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).constant("kHasCodes", quantize);
-    text.file("quantize_quad").file("wkv7_finish");
+
+    ShaderText finish = begin_row(plan_.n_embd, workgroup);
+    inputs(finish), after(finish);
+    finish.file("wkv7_finish");
     cost_.row_bytes = 6 * sizeof(float) * plan_.n_embd;
-    dispatch("wkv7 finish", text.str(), Bindings::Main, bind_main("wkv7 finish", &group), Grid::Rows, 1);
+    dispatch("wkv7 finish", finish.str(), Bindings::Main, bind_main("wkv7 finish", &group), Grid::Rows, 1);
   }
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
 }

@@ -3,11 +3,13 @@
 //
 // act, [C] a row: r w k kk (kk a) v, as wkv7_prepare.wgsl leaves them; y out. states: S of this layer as [H][key][value].
 // workgroup.x is the head and the group of values, workgroup.y the sequence: S's rows need nothing of each other. kLanes
-// neighbouring threads share a row of S: lane l keeps the quads of keys l, l + kLanes, ... of it in registers. Vectors of kTokens
-// rows at a time are staged in workgroup memory, loaded while the rows before them are worked on. The sum over lanes of
-// y is made together with that of the next row's S kk: nothing waits for it. All float32.
+// neighbouring threads share kRows rows of S: lane l keeps the quads of keys l, l + kLanes, ... of them in registers. Vectors of
+// kTokens tokens at a time are staged in workgroup memory, loaded while those before them are worked on; reading them from there
+// is what takes the time, hence several rows a thread. The sum over lanes of y is made together with that of the next token's
+// S kk: nothing waits for it. All float32.
 const kQuadsOfHead = kHeadSize / 4u;
 const kKeyQuads = kQuadsOfHead / kLanes;
+const kApart = kValues / kRows;
 const kStaged = kTokens * kQuadsOfHead;                                // quads of one vector
 const kLoads = (kStaged + kWorkgroup - 1u) / kWorkgroup;
 const kStagedValues = kTokens * kValues / 4u;
@@ -27,13 +29,15 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let head = workgroup.x / (kHeadSize / kValues);
   let first_value = workgroup.x % (kHeadSize / kValues) * kValues;
   let lane = thread % kLanes;
-  let i = thread / kLanes;
+  let i = thread / kLanes;  // of kValues / kRows: rows i, i + kValues / kRows, ...
   let state_at = head * kHeadSize * kHeadSize + 4u * lane * kHeadSize + first_value + i;
-  var s: array<vec4<f32>, kKeyQuads>;
-  for (var j = 0u; j < kKeyQuads; j++) {
-    let at = state_at + 4u * j * kLanes * kHeadSize;
-    s[j] = vec4(old_state(sequence, at), old_state(sequence, at + kHeadSize), old_state(sequence, at + 2u * kHeadSize),
-                old_state(sequence, at + 3u * kHeadSize));
+  var s: array<vec4<f32>, kRows * kKeyQuads>;
+  for (var m = 0u; m < kRows; m++) {
+    for (var j = 0u; j < kKeyQuads; j++) {
+      let at = state_at + m * kApart + 4u * j * kLanes * kHeadSize;
+      s[m * kKeyQuads + j] = vec4(old_state(sequence, at), old_state(sequence, at + kHeadSize),
+                                  old_state(sequence, at + 2u * kHeadSize), old_state(sequence, at + 3u * kHeadSize));
+    }
   }
   var next_r: array<vec4<f32>, kLoads>;
   var next_w: array<vec4<f32>, kLoads>;
@@ -81,25 +85,41 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     if (step == 0u) { continue; }
     let first = (step - 1u) * kTokens;
     let tokens = min(kTokens, sequence.y - first);
-    var y = 0.0;
+    var y = array<f32, kRows>();  // written out: what Dawn makes of a loop's variable without a value may keep the last turn's
     for (var t = 0u; t < tokens; t++) {
       let at = t * kQuadsOfHead + lane;
-      var products = vec4(0.0);
-      for (var j = 0u; j < kKeyQuads; j++) { products += s[j] * staged_kk[at + j * kLanes]; }
-      let s_kk = group_sum(dot(products, vec4(1.0)), kLanes);
-      let y_before = group_sum(y, kLanes);
-      if (lane == 0u && t != 0u) { staged_y[(t - 1u) * kValues + i] = y_before; }
-      let v = staged_v[(t * kValues + i) / 4u][i % 4u];
-      products = vec4(0.0);
+      var products = array<vec4<f32>, kRows>();
+      for (var j = 0u; j < kKeyQuads; j++) {
+        let kk = staged_kk[at + j * kLanes];
+        for (var m = 0u; m < kRows; m++) { products[m] += s[m * kKeyQuads + j] * kk; }
+      }
+      var s_kk: array<f32, kRows>;
+      for (var m = 0u; m < kRows; m++) {
+        s_kk[m] = group_sum(dot(products[m], vec4(1.0)), kLanes);
+        let y_before = group_sum(y[m], kLanes);
+        if (lane == 0u && t != 0u) { staged_y[(t - 1u) * kValues + m * kApart + i] = y_before; }
+        products[m] = vec4(0.0);
+      }
       for (var j = 0u; j < kKeyQuads; j++) {
         let q = at + j * kLanes;
-        s[j] = s[j] * staged_w[q] - s_kk * staged_kk_a[q] + v * staged_k[q];
-        products += s[j] * staged_r[q];
+        let w = staged_w[q];
+        let kk_a = staged_kk_a[q];
+        let k = staged_k[q];
+        let r = staged_r[q];
+        for (var m = 0u; m < kRows; m++) {
+          let value = t * kValues + m * kApart + i;
+          let v = staged_v[value / 4u][value % 4u];
+          let n = m * kKeyQuads + j;
+          s[n] = s[n] * w - s_kk[m] * kk_a + v * k;
+          products[m] += s[n] * r;
+        }
       }
-      y = dot(products, vec4(1.0));
+      for (var m = 0u; m < kRows; m++) { y[m] = dot(products[m], vec4(1.0)); }
     }
-    y = group_sum(y, kLanes);
-    if (lane == 0u) { staged_y[(tokens - 1u) * kValues + i] = y; }
+    for (var m = 0u; m < kRows; m++) {
+      let y_last = group_sum(y[m], kLanes);
+      if (lane == 0u) { staged_y[(tokens - 1u) * kValues + m * kApart + i] = y_last; }
+    }
     workgroupBarrier();
     for (var at = thread; at < tokens * (kValues / 4u); at += kWorkgroup) {
       let row = sequence.x + first + at / (kValues / 4u);
@@ -108,11 +128,14 @@ fn run(workgroup: vec3<u32>, thread: u32) {
       act[kY + row * kStride + quad] = bitcast<vec4<u32>>(value);
     }
   }
-  for (var j = 0u; j < kKeyQuads; j++) {
-    let at = state_at + 4u * j * kLanes * kHeadSize;
-    set_state(sequence, at, s[j].x);
-    set_state(sequence, at + kHeadSize, s[j].y);
-    set_state(sequence, at + 2u * kHeadSize, s[j].z);
-    set_state(sequence, at + 3u * kHeadSize, s[j].w);
+  for (var m = 0u; m < kRows; m++) {
+    for (var j = 0u; j < kKeyQuads; j++) {
+      let at = state_at + m * kApart + 4u * j * kLanes * kHeadSize;
+      let quad = s[m * kKeyQuads + j];
+      set_state(sequence, at, quad.x);
+      set_state(sequence, at + kHeadSize, quad.y);
+      set_state(sequence, at + 2u * kHeadSize, quad.z);
+      set_state(sequence, at + 3u * kHeadSize, quad.w);
+    }
   }
 }
