@@ -1,5 +1,6 @@
 // From logits to a token or to sorted candidates, on the device.
 #include <algorithm>
+#include <bit>
 
 #include "core/cost.h"
 #include "core/error.h"
@@ -9,8 +10,9 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kWorkgroup = 256;
-constexpr uint32_t kSlice = 1024;               // logits that one workgroup sorts
-constexpr uint32_t kMaxDeviceCandidates = 512;  // half a slice: every pass at least halves the list
+constexpr uint32_t kSlice = 1024;               // logits or entries that one workgroup takes at once
+constexpr uint32_t kMostTopKThreads = 1024;
+constexpr uint32_t kMaxDeviceCandidates = 512;  // half of what a workgroup sorts: see kernels/top_k.wgsl
 
 }  // namespace
 
@@ -22,9 +24,9 @@ void Compiler::add_choice() {
 }
 
 // The constants that kernels/candidates.wgsl's users share, and their buffers.
-static ShaderText choice_text(const SlotPlace& logits) {
+static ShaderText choice_text(const SlotPlace& logits, uint32_t workgroup = kWorkgroup) {
   ShaderText text;
-  text.constant("kWorkgroup", kWorkgroup).constant("kLogits", 4 * logits.values).constant("kLogitsStride", logits.padded);
+  text.constant("kWorkgroup", workgroup).constant("kLogits", 4 * logits.values).constant("kLogitsStride", logits.padded);
   text.file("candidates");
   return text;
 }
@@ -63,13 +65,8 @@ void Compiler::add_candidates() {
   const SlotPlace& logits = slot(compiled_.logits_slot);
   const uint32_t k = std::min(shape_.candidates, plan_.n_vocab);
   compiled_.candidates_on_host = k > kMaxDeviceCandidates;
-  const uint32_t slices = ceil_div(plan_.n_vocab, kSlice);
-  // Entries: results (1 + k), the slices' sums, and two lists that passes read and write in turn; for each sequence.
   compiled_.result_stride = 1 + k;
-  const uint32_t sums = compiled_.result_stride * shape_.sequences;
-  const uint32_t list_stride = slices * k;
-  const uint32_t lists[2] = {sums + slices * shape_.sequences, sums + (slices + list_stride) * shape_.sequences};
-  const uint64_t entries = compiled_.candidates_on_host ? 2 : lists[1] + uint64_t{list_stride} * shape_.sequences;
+  const uint64_t entries = compiled_.candidates_on_host ? 2 : uint64_t{compiled_.result_stride} * shape_.sequences;
   compiled_.entries = device_.create_buffer("entries", 8 * entries, WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc);
   const auto bind = [&](const char* label) {
     const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
@@ -81,25 +78,11 @@ void Compiler::add_candidates() {
   ShaderText bias = choice_text(logits);
   dispatch("add_bias", bias.file("add_bias").str(), Bindings::Choice, bind("add_bias"), Grid::Bias, kWorkgroup);
   if (compiled_.candidates_on_host) return;
-  uint32_t count = plan_.n_vocab;
-  for (uint32_t pass = 0;; ++pass) {
-    const uint32_t workgroups = ceil_div(count, kSlice);
-    const bool last = workgroups == 1;
-    ShaderText text = choice_text(logits);
-    text.constant("kFirst", pass == 0)
-        .constant("kLast", last)
-        .constant("kSlice", kSlice)
-        .constant("kKeep", k)
-        .constant("kCount", count);
-    text.constant("kIn", lists[(pass + 1) % 2]).constant("kInStride", list_stride);
-    text.constant("kOut", last ? 1u : lists[pass % 2]).constant("kOutStride", last ? compiled_.result_stride : list_stride);
-    text.constant("kSums", sums).constant("kSumsStride", slices).constant("kSlices", slices);
-    text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("top_k");
-    if (pass == 0) cost_ = choice_cost(plan_);
-    dispatch(message("top_k ", count), text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, workgroups);
-    if (last) return;
-    count = workgroups * k;
-  }
+  ShaderText text = choice_text(logits, std::bit_floor(std::min(kMostTopKThreads, max_threads_)));
+  text.constant("kSlice", kSlice).constant("kKeep", k).constant("kVocabulary", plan_.n_vocab);
+  text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("top_k");
+  cost_ = choice_cost(plan_);
+  dispatch("top_k", text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, 1);
 }
 
 }  // namespace rwkvnative::webgpu

@@ -97,7 +97,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
   if (shape_.rows == shape_.sequences) {  // a crowd, each with one token
     // Groups of keys: a thread holds four values of whole quads of keys, and there is at least one thread for each channel.
     uint32_t groups = 4;
-    while (groups * 2 <= tuning_.wkv_groups && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
+    while (groups * 2 <= tuning_.wkv_step_groups && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
     ShaderText text = begin(groups * (n / 4), 8);
     text.file("weights").file("activations");
     inputs(text), before(text), after(text);
@@ -117,14 +117,13 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     // The threads of a row of the state, whole quads of keys each; the values of a workgroup; the rows staged at once, five
     // vectors of a head and the workgroup's values each.
     constexpr uint32_t kLanes = 4;
-    const uint32_t values = n % tuning_.wkv_values == 0 ? tuning_.wkv_values : 16;
+    const uint32_t values = n % tuning_.wkv_values == 0 && tuning_.wkv_values * kLanes <= max_threads_ ? tuning_.wkv_values : 16;
     const uint32_t row_bytes = 5 * 4 * n + 2 * 4 * values;
     const uint32_t tokens =
         std::clamp((device_.limits().maxComputeWorkgroupStorageSize - 2048) / row_bytes, 1u, tuning_.wkv_tokens);
-    const uint32_t rows = tuning_.wkv_rows;
-    ShaderText chunk = begin(values / rows * kLanes, kLanes);
+    ShaderText chunk = begin(values * kLanes, kLanes);
     inputs(chunk);
-    chunk.constant("kLanes", kLanes).constant("kRows", rows).constant("kValues", values).constant("kTokens", tokens);
+    chunk.constant("kLanes", kLanes).constant("kValues", values).constant("kTokens", tokens);
     chunk.file("activations").file("wkv7_chunk");
     cost_ = wkv7_cost(plan_);
     dispatch_states("wkv7 chunk", chunk, "f32", 4, nullptr, Grid::StatesSequences, plan_.n_head * (n / values), op.layer,

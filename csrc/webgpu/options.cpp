@@ -63,7 +63,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"norm_chunk", {&Tuning::norm_chunk, 8, 128, true, true}},
       {"wkv_groups", {&Tuning::wkv_groups, 1, 16, true, true}},
       {"wkv_values", {&Tuning::wkv_values, 16, 64, true, true}},
-      {"wkv_rows", {&Tuning::wkv_rows, 1, 4, true, true}},
+      {"wkv_step_groups", {&Tuning::wkv_step_groups, 4, 16, true, true}},
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
@@ -149,8 +149,8 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t workgroup : {64, 128, 512}) variants.push_back(message("norm_workgroup=", workgroup));
   for (uint32_t chunk : {8, 16, 64}) variants.push_back(message("norm_chunk=", chunk));
   for (uint32_t groups : {2, 4, 16}) variants.push_back(message("wkv_groups=", groups));
-  for (uint32_t values : {16, 32, 64}) variants.push_back(message("wkv_values=", values));
-  for (uint32_t rows : {1, 2, 4}) variants.push_back(message("wkv_rows=", rows));
+  for (uint32_t values : {16, 64}) variants.push_back(message("wkv_values=", values));
+  for (uint32_t groups : {8, 16}) variants.push_back(message("wkv_step_groups=", groups));
   variants.emplace_back("int8=0");
   variants.emplace_back("fuse=0");
   return variants;

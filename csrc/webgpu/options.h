@@ -32,9 +32,9 @@ struct Tuning {
   uint32_t norm_workgroup = 256;  // threads of a layer norm
   uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
   uint32_t wkv_groups = 4;        // threads per value of a head in wkv7
-  uint32_t wkv_values = 16;       // values of a head that a workgroup of wkv7_chunk works on, where the head size allows it
-  uint32_t wkv_rows = 2;          // of them that a thread has a share of
-  uint32_t wkv_tokens = 8;        // rows of a sequence that it stages at once, where memory allows it
+  uint32_t wkv_step_groups = 4;   // groups of keys, with a thread for four values each, of wkv7_step
+  uint32_t wkv_values = 32;       // values of a head that a workgroup of wkv7_chunk works on, where the head size allows it
+  uint32_t wkv_tokens = 16;       // rows of a sequence that it stages at once, where memory allows it
   uint32_t fuse = 1;              // 0: no compile_fused.cpp
   uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
   uint32_t matmat_rows = 17;  // from so many rows on

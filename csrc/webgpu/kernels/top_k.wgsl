@@ -1,14 +1,27 @@
-// The kKeep best entries of each slice of kSlice, sorted: kFirst: of the logits, with the slice's largest logit m and
-// sum of exp(logit - m) into entries[kSums ...]; else of the kCount entries at kIn. workgroup.y is the sequence.
-// kLast (one slice): also log sum exp of the whole vocabulary, from the slices' sums, into entries[kResult].
-// Bitonic sort in workgroup memory.
+// The kKeep best logits of a sequence (workgroup.y), sorted, into entries[kResult + 1 ...], and log sum exp of all of its
+// kVocabulary logits into entries[kResult]. Exact; ties go to the lower id.
+// The logits id = stripe (mod kSlice) have a best one; the kKeep-th best of these bests is no better than the kKeep-th best logit.
+// So what is no worse than that, hardly more than kKeep logits, is collected and sorted. Where it does not fit, because very many
+// logits are equal, slice after slice is sorted together with the best ones so far.
+// Bitonic sort in workgroup memory; sums of exp(logit - best) in an order that depends on the workgroup's size alone.
+const kAtOnce = 8u;  // loads under way
+
 var<workgroup> sorted: array<vec2<u32>, kSlice>;
 var<workgroup> sums: array<f32, kWorkgroup>;
+var<workgroup> collected: atomic<u32>;
+var<workgroup> n_collected: u32;
 
-fn sort_slice(thread: u32) {
-  for (var size = 2u; size <= kSlice; size *= 2u) {
+// 0, which is the key of no logit, beyond the vocabulary.
+fn key_of(sequence: u32, id: u32) -> u32 {
+  let key = logit_key(act[kLogits + sequence * kLogitsStride + min(id, kVocabulary - 1u)]);
+  return select(0u, key, id < kVocabulary);
+}
+
+// Sorts the first `count` entries, a power of two.
+fn sort(thread: u32, count: u32) {
+  for (var size = 2u; size <= count; size *= 2u) {
     for (var step = size / 2u; step > 0u; step /= 2u) {
-      for (var i = thread; i < kSlice / 2u; i += kWorkgroup) {
+      for (var i = thread; i < count / 2u; i += kWorkgroup) {
         let low = 2u * step * (i / step) + i % step;
         let high = low + step;
         let best_first = (low & size) == 0u;
@@ -37,47 +50,57 @@ fn total(thread: u32, value: f32) -> f32 {
 @compute @workgroup_size(kWorkgroup)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let sequence = workgroup.y;
-  let start = workgroup.x * kSlice;
-  for (var i = thread; i < kSlice; i += kWorkgroup) {
-    var entry = kNothing;
-    if (start + i < kCount) {
-      if (kFirst) {
-        entry = vec2(logit_key(act[kLogits + sequence * kLogitsStride + start + i]), start + i);
-      } else {
-        entry = entries[kIn + sequence * kInStride + start + i];
+  for (var stripe = thread; stripe < kSlice; stripe += kWorkgroup) {
+    var best = 0u;
+    for (var first = stripe; first < kVocabulary; first += kAtOnce * kSlice) {
+      var keys: array<u32, kAtOnce>;
+      for (var i = 0u; i < kAtOnce; i++) { keys[i] = key_of(sequence, first + i * kSlice); }
+      for (var i = 0u; i < kAtOnce; i++) { best = max(best, keys[i]); }
+    }
+    sorted[stripe] = vec2(best, stripe);
+  }
+  if (thread == 0u) { atomicStore(&collected, 0u); }
+  workgroupBarrier();
+  sort(thread, kSlice);
+  let most = sorted[0].x;
+  let least = max(sorted[kKeep - 1u].x, 1u);
+  workgroupBarrier();
+
+  // -inf has key 0x007fffff; it and what comes after it add nothing.
+  var sum = 0.0;
+  for (var first = thread; first < kVocabulary; first += kAtOnce * kWorkgroup) {
+    var keys: array<u32, kAtOnce>;
+    for (var i = 0u; i < kAtOnce; i++) { keys[i] = key_of(sequence, first + i * kWorkgroup); }
+    for (var i = 0u; i < kAtOnce; i++) {
+      if (keys[i] > 0x007fffffu) { sum += exp(key_logit(keys[i]) - key_logit(most)); }
+      if (keys[i] >= least) {
+        let at = atomicAdd(&collected, 1u);
+        if (at < kSlice) { sorted[at] = vec2(keys[i], first + i * kWorkgroup); }
       }
     }
-    sorted[i] = entry;
   }
-  workgroupBarrier();
-  sort_slice(thread);
-  for (var i = thread; i < kKeep; i += kWorkgroup) {
-    entries[kOut + sequence * kOutStride + workgroup.x * kKeep + i] = sorted[i];
+  let whole = total(thread, sum);
+  if (thread == 0u) {
+    entries[kResult + sequence * kResultStride] = vec2(bitcast<u32>(key_logit(most) + log(whole)), 0u);
+    n_collected = atomicLoad(&collected);
   }
-  // -inf has key 0x007fffff; it and what comes after it add nothing.
-  if (kFirst) {
-    let most = sorted[0].x;
-    var sum = 0.0;
-    for (var i = thread; i < kSlice; i += kWorkgroup) {
-      if (sorted[i].x > 0x007fffffu) { sum += exp(key_logit(sorted[i].x) - key_logit(most)); }
-    }
-    let slice_sum = total(thread, sum);
-    if (thread == 0u) {
-      entries[kSums + sequence * kSumsStride + workgroup.x] = vec2(most, bitcast<u32>(slice_sum));
-    }
-  }
-  if (kLast) {
+  let n = workgroupUniformLoad(&n_collected);
+  if (n <= kSlice) {
+    var count = kSlice;
+    while (count / 2u >= max(n, kKeep)) { count /= 2u; }
+    for (var i = n + thread; i < count; i += kWorkgroup) { sorted[i] = kNothing; }
     workgroupBarrier();
-    storageBarrier();
-    let most = sorted[0].x;
-    var sum = 0.0;
-    for (var slice = thread; slice < kSlices; slice += kWorkgroup) {
-      let entry = entries[kSums + sequence * kSumsStride + slice];
-      if (entry.x > 0x007fffffu) { sum += bitcast<f32>(entry.y) * exp(key_logit(entry.x) - key_logit(most)); }
-    }
-    let whole = total(thread, sum);
-    if (thread == 0u) {
-      entries[kResult + sequence * kResultStride] = vec2(bitcast<u32>(key_logit(most) + log(whole)), 0u);
+    sort(thread, count);
+  } else {
+    for (var i = thread; i < kKeep; i += kWorkgroup) { sorted[i] = kNothing; }
+    for (var first = 0u; first < kVocabulary; first += kSlice - kKeep) {
+      for (var i = thread; i < kSlice - kKeep; i += kWorkgroup) {
+        let key = key_of(sequence, first + i);
+        sorted[kKeep + i] = select(kNothing, vec2(key, first + i), key != 0u);
+      }
+      workgroupBarrier();
+      sort(thread, kSlice);
     }
   }
+  for (var i = thread; i < kKeep; i += kWorkgroup) { entries[kResult + 1u + sequence * kResultStride + i] = sorted[i]; }
 }

@@ -3,13 +3,12 @@
 //
 // act, [C] a row: r w k kk (kk a) v, as wkv7_prepare.wgsl leaves them; y out. states: S of this layer as [H][key][value].
 // workgroup.x is the head and the group of values, workgroup.y the sequence: S's rows need nothing of each other. kLanes
-// neighbouring threads share kRows rows of S: lane l keeps the quads of keys l, l + kLanes, ... of them in registers. Vectors of
-// kTokens tokens at a time are staged in workgroup memory, loaded while those before them are worked on; reading them from there
-// is what takes the time, hence several rows a thread. The sum over lanes of y is made together with that of the next token's
-// S kk: nothing waits for it. All float32.
+// neighbouring threads share a row of S: lane l keeps the quads of keys l, l + kLanes, ... of it in registers. Vectors of kTokens
+// tokens at a time are staged in workgroup memory, loaded while those before them are worked on. The time is that of a chain of
+// latencies, token after token: so a token's reads come before its sums, y is summed over the lanes together with the next
+// token's S kk, and nothing branches before the end of a turn. All float32.
 const kQuadsOfHead = kHeadSize / 4u;
 const kKeyQuads = kQuadsOfHead / kLanes;
-const kApart = kValues / kRows;
 const kStaged = kTokens * kQuadsOfHead;                                // quads of one vector
 const kLoads = (kStaged + kWorkgroup - 1u) / kWorkgroup;
 const kStagedValues = kTokens * kValues / 4u;
@@ -21,7 +20,7 @@ var<workgroup> staged_k: array<vec4<f32>, kStaged>;
 var<workgroup> staged_kk: array<vec4<f32>, kStaged>;
 var<workgroup> staged_kk_a: array<vec4<f32>, kStaged>;
 var<workgroup> staged_v: array<vec4<f32>, kStagedValues>;
-var<workgroup> staged_y: array<f32, kTokens * kValues>;
+var<workgroup> staged_y: array<f32, (kTokens + 1u) * kValues>;  // of the token before, and so on
 
 fn run(workgroup: vec3<u32>, thread: u32) {
   let sequence = sequences[workgroup.y];
@@ -29,15 +28,13 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let head = workgroup.x / (kHeadSize / kValues);
   let first_value = workgroup.x % (kHeadSize / kValues) * kValues;
   let lane = thread % kLanes;
-  let i = thread / kLanes;  // of kValues / kRows: rows i, i + kValues / kRows, ...
+  let i = thread / kLanes;
   let state_at = head * kHeadSize * kHeadSize + 4u * lane * kHeadSize + first_value + i;
-  var s: array<vec4<f32>, kRows * kKeyQuads>;
-  for (var m = 0u; m < kRows; m++) {
-    for (var j = 0u; j < kKeyQuads; j++) {
-      let at = state_at + m * kApart + 4u * j * kLanes * kHeadSize;
-      s[m * kKeyQuads + j] = vec4(old_state(sequence, at), old_state(sequence, at + kHeadSize),
-                                  old_state(sequence, at + 2u * kHeadSize), old_state(sequence, at + 3u * kHeadSize));
-    }
+  var s: array<vec4<f32>, kKeyQuads>;
+  for (var j = 0u; j < kKeyQuads; j++) {
+    let at = state_at + 4u * j * kLanes * kHeadSize;
+    s[j] = vec4(old_state(sequence, at), old_state(sequence, at + kHeadSize), old_state(sequence, at + 2u * kHeadSize),
+                old_state(sequence, at + 3u * kHeadSize));
   }
   var next_r: array<vec4<f32>, kLoads>;
   var next_w: array<vec4<f32>, kLoads>;
@@ -85,57 +82,50 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     if (step == 0u) { continue; }
     let first = (step - 1u) * kTokens;
     let tokens = min(kTokens, sequence.y - first);
-    var y = array<f32, kRows>();  // written out: what Dawn makes of a loop's variable without a value may keep the last turn's
+    var y = 0.0;
     for (var t = 0u; t < tokens; t++) {
       let at = t * kQuadsOfHead + lane;
-      var products = array<vec4<f32>, kRows>();
+      var r: array<vec4<f32>, kKeyQuads>;
+      var w: array<vec4<f32>, kKeyQuads>;
+      var k: array<vec4<f32>, kKeyQuads>;
+      var kk: array<vec4<f32>, kKeyQuads>;
+      var kk_a: array<vec4<f32>, kKeyQuads>;
+      for (var j = 0u; j < kKeyQuads; j++) { kk[j] = staged_kk[at + j * kLanes]; }
+      let v = staged_v[(t * kValues + i) / 4u][i % 4u];
       for (var j = 0u; j < kKeyQuads; j++) {
-        let kk = staged_kk[at + j * kLanes];
-        for (var m = 0u; m < kRows; m++) { products[m] += s[m * kKeyQuads + j] * kk; }
+        w[j] = staged_w[at + j * kLanes];
+        kk_a[j] = staged_kk_a[at + j * kLanes];
+        k[j] = staged_k[at + j * kLanes];
+        r[j] = staged_r[at + j * kLanes];
       }
-      var s_kk: array<f32, kRows>;
-      for (var m = 0u; m < kRows; m++) {
-        s_kk[m] = group_sum(dot(products[m], vec4(1.0)), kLanes);
-        let y_before = group_sum(y[m], kLanes);
-        if (lane == 0u && t != 0u) { staged_y[(t - 1u) * kValues + m * kApart + i] = y_before; }
-        products[m] = vec4(0.0);
-      }
+      var products = vec4(0.0);
+      for (var j = 0u; j < kKeyQuads; j++) { products += s[j] * kk[j]; }
+      let s_kk = group_sum(dot(products, vec4(1.0)), kLanes);
+      let y_before = group_sum(y, kLanes);
+      products = vec4(0.0);
       for (var j = 0u; j < kKeyQuads; j++) {
-        let q = at + j * kLanes;
-        let w = staged_w[q];
-        let kk_a = staged_kk_a[q];
-        let k = staged_k[q];
-        let r = staged_r[q];
-        for (var m = 0u; m < kRows; m++) {
-          let value = t * kValues + m * kApart + i;
-          let v = staged_v[value / 4u][value % 4u];
-          let n = m * kKeyQuads + j;
-          s[n] = s[n] * w - s_kk[m] * kk_a + v * k;
-          products[m] += s[n] * r;
-        }
+        s[j] = s[j] * w[j] - s_kk * kk_a[j] + v * k[j];
+        products += s[j] * r[j];
       }
-      for (var m = 0u; m < kRows; m++) { y[m] = dot(products[m], vec4(1.0)); }
+      y = dot(products, vec4(1.0));
+      if (lane == 0u) { staged_y[t * kValues + i] = y_before; }
     }
-    for (var m = 0u; m < kRows; m++) {
-      let y_last = group_sum(y[m], kLanes);
-      if (lane == 0u) { staged_y[(tokens - 1u) * kValues + m * kApart + i] = y_last; }
-    }
+    y = group_sum(y, kLanes);
+    if (lane == 0u) { staged_y[tokens * kValues + i] = y; }
     workgroupBarrier();
     for (var at = thread; at < tokens * (kValues / 4u); at += kWorkgroup) {
       let row = sequence.x + first + at / (kValues / 4u);
       let quad = (head * kHeadSize + first_value) / 4u + at % (kValues / 4u);
-      let value = vec4(staged_y[4u * at], staged_y[4u * at + 1u], staged_y[4u * at + 2u], staged_y[4u * at + 3u]);
+      let y_at = kValues + 4u * at;
+      let value = vec4(staged_y[y_at], staged_y[y_at + 1u], staged_y[y_at + 2u], staged_y[y_at + 3u]);
       act[kY + row * kStride + quad] = bitcast<vec4<u32>>(value);
     }
   }
-  for (var m = 0u; m < kRows; m++) {
-    for (var j = 0u; j < kKeyQuads; j++) {
-      let at = state_at + m * kApart + 4u * j * kLanes * kHeadSize;
-      let quad = s[m * kKeyQuads + j];
-      set_state(sequence, at, quad.x);
-      set_state(sequence, at + kHeadSize, quad.y);
-      set_state(sequence, at + 2u * kHeadSize, quad.z);
-      set_state(sequence, at + 3u * kHeadSize, quad.w);
-    }
+  for (var j = 0u; j < kKeyQuads; j++) {
+    let at = state_at + 4u * j * kLanes * kHeadSize;
+    set_state(sequence, at, s[j].x);
+    set_state(sequence, at + kHeadSize, s[j].y);
+    set_state(sequence, at + 2u * kHeadSize, s[j].z);
+    set_state(sequence, at + 3u * kHeadSize, s[j].w);
   }
 }
