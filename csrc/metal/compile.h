@@ -86,6 +86,8 @@ class Compiler {
   const Plan& plan_;
   const Shape& shape_;
   bool stage_begins_ = false;
+  int32_t layer_ = -1;  // of the op that is being compiled
+  Cost cost_;           // of the next dispatch, for the profiler
   size_t logits_slot_ = 0, hidden_slot_ = 0;
   size_t lora_slots_ = 0;  // four in a row: w, a, v, g of Wkv7
   std::vector<std::byte> arguments_;

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cctype>
 
+#include "core/cost.h"
 #include "core/error.h"
 
 namespace rwkvnative::metal {
@@ -36,6 +37,7 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 Compiled Compiler::run() {
   allocate();
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    layer_ = layer_of(plan_.ops[i], layer_);
     if (add_fused(i)) {
       i += 2;
     } else {
@@ -127,7 +129,9 @@ Dispatch& Compiler::add_dispatch(const std::string& label, const std::string& fi
                                   .kernel = &model_.pipelines->get(file, function, constants, threads),
                                   .bindings = std::move(bindings),
                                   .threads = threads,
-                                  .after_all = std::exchange(stage_begins_, false)});
+                                  .after_all = std::exchange(stage_begins_, false),
+                                  .layer = layer_,
+                                  .cost = std::exchange(cost_, {})});
   return compiled_.dispatches.back();
 }
 
@@ -157,6 +161,7 @@ void Compiler::add(const EmbedOp& op) {
   const EmbedArguments arguments{placed.offset, placed.row_bytes, offset(out), out.stride};
   const Constants constants = norm_constants(table.ne0, op.epsilon).set(CONSTANT_ITEMS, row_items(table));
   begin_stage();
+  cost_ = embed_cost(plan_, op);
   Dispatch& d = dispatch(message("embed ", traits(table.type).name), kernel_file(table.type), "embed", constants,
                          32 * tuning_.norm_simdgroups, arguments,
                          {of_submit(BUFFER_ROWS, Source::Rows),
@@ -191,6 +196,7 @@ void Compiler::add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted)
   const uint32_t simdgroups = std::max(tuning_.norm_simdgroups, ceil_div(mixes * tuning_.chunk, 32));
   const Constants constants =
       norm_constants(x.width, op.epsilon).set(CONSTANT_CHUNK, tuning_.chunk).set(CONSTANT_MIXES, mixes);
+  cost_ = shift_mix_cost(plan_, op);
   Dispatch& d = dispatch(message("shift_mix ", mixes), "mix", "shift_mix", constants, 32 * simdgroups, arguments,
                          {of_submit(BUFFER_SEQUENCES, Source::Sequences), of_submit(BUFFER_ROWS, Source::Rows),
                           of_submit(BUFFER_RANGE, Source::Range), act(BUFFER_IN), act(BUFFER_OUT),
@@ -210,6 +216,7 @@ void Compiler::add(const HeadOp& op) {
       .x = offset(x), .x_stride = x.stride, .out = offset(hidden), .out_stride = hidden.stride, .all_rows = all_rows()};
   if (to_results) arguments.out = 0, arguments.out_stride = hidden.width;
   begin_stage();
+  cost_ = norm_cost(x.width);
   Dispatch& d =
       dispatch("norm", "mix", "norm", norm_constants(x.width, op.epsilon), 32 * tuning_.norm_simdgroups, arguments,
                {of_submit(BUFFER_SEQUENCES, Source::Sequences), act(BUFFER_IN),
@@ -277,6 +284,7 @@ void Compiler::add_wkv7(const Wkv7Op& op) {
   const Constants constants =
       Constants().set(CONSTANT_HEAD_SIZE, n).set(CONSTANT_KEYS, keys).set(CONSTANT_FIRST_LAYER, first_layer);
   begin_stage();
+  cost_ = wkv7_cost(plan_);
   Dispatch& d =
       dispatch(first_layer ? "wkv7 first layer" : "wkv7", "wkv7", keys == 16 ? "wkv7_16" : "wkv7_64", constants,
                ceil_div(n * (n / keys), 32) * 32, arguments,

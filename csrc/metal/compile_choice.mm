@@ -1,6 +1,7 @@
 // From logits to a token or to sorted candidates, on the device: kernels/choice.metal.
 #include <algorithm>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "metal/compile.h"
 
@@ -56,6 +57,7 @@ void Compiler::add_argmax() {
                                     .sums_stride = 0,
                                     .n_sums = 0};
     begin_stage();
+    if (first) cost_ = choice_cost(plan_);
     Dispatch& d = dispatch(first ? "argmax of slices" : "argmax", "choice", "argmax",
                            Constants().set(CONSTANT_FIRST, first), kThreads, arguments,
                            {act(BUFFER_IN),
@@ -93,6 +95,7 @@ void Compiler::add_candidates() {
     const Constants constants =
         Constants().set(CONSTANT_KEEP, k).set(CONSTANT_FIRST, pass == 0).set(CONSTANT_LAST, last);
     begin_stage();
+    if (pass == 0) cost_ = choice_cost(plan_);
     Dispatch& d = dispatch(message("top_k ", count), "choice", "top_k", constants, kThreads, arguments,
                            {act(BUFFER_IN),
                             of_submit(BUFFER_OUT, Source::Results),

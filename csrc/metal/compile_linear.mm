@@ -4,6 +4,7 @@
 #include <map>
 #include <tuple>
 
+#include "core/cost.h"
 #include "core/error.h"
 #include "metal/compile.h"
 
@@ -101,6 +102,7 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
         arguments.parts[i] = part(of_kind[first + i], of_head);
         arguments.parts[i].first_group = groups;
         groups += ceil_div(arguments.parts[i].rows, rows_per_group);
+        cost_ = cost_ + matrix_cost(plan_.tensor(of_kind[first + i].weight), arguments.parts[i].rows, false);
       }
       const Constants constants = Constants()
                                       .set(CONSTANT_ITEMS, items)
@@ -109,7 +111,9 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
       const bool to_results = of_head && logits_are_results();
       // Half tiles are exact for F16, and F32 and BF16 reach beyond their range.
       const bool half_tile = type == DType::F16 || (!is_float(any) && model_.half_products);
-      const std::string function = !matmul ? message("matvec_", rows, "x", tile) : half_tile ? "matmul_half" : "matmul_float";
+      const std::string function = !matmul     ? message("matvec_", rows, "x", tile)
+                                   : half_tile ? "matmul_half"
+                                               : "matmul_float";
       Dispatch& d = dispatch(label, kernel_file(type), function, constants,
                              matmul ? kMatmulThreads : 32 * tuning_.simdgroups, arguments,
                              {of_submit(BUFFER_SUBMIT, Source::Submit),
@@ -184,6 +188,7 @@ void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> p
         const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), lora.in) - mix.out.begin());
         arguments.parts[i].lerp = z * x.width;
         groups += ceil_div(arguments.parts[i].rows, tuning_.lora_simdgroups);
+        cost_ = cost_ + matrix_cost(plan_.tensor(lora.weight), arguments.parts[i].rows, false);
       }
       const Constants constants = norm_constants(x.width, mix.epsilon).set(CONSTANT_ITEMS, x.width / 8);
       Dispatch& d =

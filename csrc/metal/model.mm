@@ -1,15 +1,23 @@
 #include "metal/model.h"
 
+#include "core/error.h"
 #include "metal/metal.h"
 #include "metal/program.h"
 
 namespace rwkvnative::metal {
 
 // Activations are float32 whatever is asked for: Apple GPUs have no int8 dot product that would make codes faster, so
-// Numerics::Int8 would only be less exact and means Auto. Auto and F32 differ in mat-mat alone: halves of weights, or floats.
+// Numerics::Int8 would only be less exact and means Auto. Auto and F32 differ in mat-mat alone: halves of weights, or
+// floats.
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
                          const LoadOptions& options)
     : parts_(std::make_shared<LoadedParts>()) {
+  // A Mac's GPU works in the memory of its CPU: a file larger than that is paged, by the system.
+  if (options.max_device_memory != 0) {
+    throw InputError(message("[metal] ", device->info().name, ": max_device_memory: expected 0, got ",
+                             options.max_device_memory,
+                             "; the GPU shares the CPU's memory, and weights cannot be streamed here"));
+  }
   parts_->device = std::move(device);
   parts_->pipelines = std::move(pipelines);
   parts_->plan = &plan;

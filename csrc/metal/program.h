@@ -2,6 +2,7 @@
 // is made.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct Dispatch {
   uint32_t threads = 32;           // of a threadgroup
   uint32_t threadgroup_bytes = 0;  // of threadgroup memory 0
   bool after_all = true;           // a barrier before it; else it may run beside the ones before it
+  int32_t layer = -1;              // -1: before or after the layers
+  Cost cost;
 };
 
 // An activation slot within Compiled::activations, in floats: rows padded to a multiple of 32, the padding zero.
@@ -67,6 +70,8 @@ class DeviceProgram final : public Program {
   Ticket submit(std::span<const Sequence> sequences) override;
   Result wait(Ticket ticket) override;
   uint32_t max_in_flight() const override { return static_cast<uint32_t>(flights_.size()); }
+  uint64_t scratch_bytes() const override;
+  OpTimes profile(std::span<const Sequence> sequences) override;
   void write_slot(SlotId slot, std::span<const float> values) override;
   void read_slot(SlotId slot, std::span<float> values) const override;
 
@@ -96,8 +101,36 @@ class DeviceProgram final : public Program {
   void prepare(std::span<const Sequence> sequences, Flight& flight);
   void prepare_bias(std::span<const Sequence> sequences, Flight& flight);
   void prepare_states(std::span<const Sequence> sequences, Flight& flight);
-  void encode(id<MTLComputeCommandEncoder> encoder, const Flight& flight) const;
+  Flight& free_flight();
+  void submitted(std::span<const Sequence> sequences);
   Result unpack(Flight& flight) const;
+  // program_profile.mm: microseconds of each dispatch.
+  std::vector<double> timestamps(const Flight& flight, id<MTLCounterSet> counters) const;
+  std::vector<double> one_by_one(const Flight& flight) const;
+
+  // Writes dispatches into an encoder; what is bound already is not bound again.
+  class Encoding {
+   public:
+    // concurrent: the encoder runs dispatches side by side where no barrier is between them.
+    Encoding(const DeviceProgram& program, const Flight& flight, id<MTLComputeCommandEncoder> encoder, bool concurrent)
+        : program_(program), flight_(flight), encoder_(encoder), concurrent_(concurrent) {}
+    void add(const Dispatch& dispatch);
+
+   private:
+    struct Bound {
+      id<MTLBuffer> buffer = nil;
+      uint64_t offset = 0;
+    };
+    void bind(uint32_t index, id<MTLBuffer> buffer, uint64_t offset);
+    void bind(const Binding& binding);
+
+    const DeviceProgram& program_;
+    const Flight& flight_;
+    id<MTLComputeCommandEncoder> encoder_;
+    const bool concurrent_;
+    const Kernel* kernel_ = nullptr;
+    std::array<Bound, BUFFER_VECTOR_7 + 1> bound_{};
+  };
 
   SequenceInfo* sequence_infos(const Flight& flight) const;
   RowInfo* row_infos(const Flight& flight) const;

@@ -1,7 +1,6 @@
 #include "metal/program.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 
@@ -13,7 +12,6 @@ namespace {
 
 constexpr uint64_t kAlignment = 256;                  // of an offset into constant memory
 constexpr uint64_t kFlightResultBytes = 64ull << 20;  // a program keeps no more flights than whose results take this
-constexpr size_t kBindings = 21;                      // BUFFER_VECTOR_7 is the last
 
 const DeviceState& device_state(const State& state, const StatePool* pool) {
   const auto* own = dynamic_cast<const DeviceState*>(&state);
@@ -62,6 +60,13 @@ SequenceInfo* DeviceProgram::sequence_infos(const Flight& flight) const {
 }
 RowInfo* DeviceProgram::row_infos(const Flight& flight) const {
   return reinterpret_cast<RowInfo*>(flight.parameters.contents() + rows_offset());
+}
+
+uint64_t DeviceProgram::scratch_bytes() const {
+  uint64_t bytes =
+      compiled_.activations.size + compiled_.arguments.size + compiled_.tokens.size + compiled_.entries.size;
+  for (const Flight& flight : flights_) bytes += flight.parameters.size + flight.bias.size + flight.results.size;
+  return bytes;
 }
 
 // ---- what a submit brings
@@ -177,106 +182,97 @@ void DeviceProgram::prepare_states(std::span<const Sequence> sequences, Flight& 
 
 // ---- replay
 
-void DeviceProgram::encode(id<MTLComputeCommandEncoder> encoder, const Flight& flight) const {
-  struct Bound {
-    id<MTLBuffer> buffer = nil;
-    uint64_t offset = 0;
-  };
-  std::array<Bound, kBindings> bound{};
-  const auto bind = [&](uint32_t index, id<MTLBuffer> buffer, uint64_t offset) {
-    Bound& now = bound[index];
-    if (now.buffer != buffer) {
-      [encoder setBuffer:buffer offset:offset atIndex:index];
-    } else if (now.offset != offset) {
-      [encoder setBufferOffset:offset atIndex:index];
-    }
-    now = {buffer, offset};
-  };
-  const Kernel* kernel = nullptr;
-  const Work& work = flight.work;
-  for (const Dispatch& dispatch : compiled_.dispatches) {
-    if (dispatch.grid == Grid::Bias && work.bias == 0) continue;
-    if (dispatch.after_all) [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
-    if (kernel != dispatch.kernel) [encoder setComputePipelineState:dispatch.kernel->pipeline.get()];
-    kernel = dispatch.kernel;
-    for (const Binding& binding : dispatch.bindings) {
-      switch (binding.source) {
-        case Source::Fixed:
-          bind(binding.index, binding.buffer, binding.offset);
-          break;
-        case Source::Submit:
-          bind(binding.index, flight.parameters.get(), 0);
-          break;
-        case Source::Sequences:
-          bind(binding.index, flight.parameters.get(), sequences_offset());
-          break;
-        case Source::Rows:
-          bind(binding.index, flight.parameters.get(), rows_offset());
-          break;
-        case Source::Bias:
-          bind(binding.index, flight.bias.get(), 0);
-          break;
-        case Source::Results:
-          bind(binding.index, flight.results.get(), 0);
-          break;
-        case Source::StateIn:
-          bind(binding.index, ranges_[0].in, 0);
-          break;
-        case Source::StateOut:
-          bind(binding.index, ranges_[0].out, 0);
-          break;
-        case Source::Range:
-          [encoder setBytes:&ranges_[0].first length:sizeof(StateRange) atIndex:binding.index];
-          break;
-      }
-    }
-    if (dispatch.threadgroup_bytes != 0) [encoder setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];
-    const auto go = [&](NSUInteger x, NSUInteger y) {
-      [encoder dispatchThreadgroups:MTLSizeMake(x, y, 1) threadsPerThreadgroup:MTLSizeMake(dispatch.threads, 1, 1)];
-    };
-    switch (dispatch.grid) {
-      case Grid::Rows:
-        go(work.rows, 1);
-        break;
-      case Grid::RowTiles:
-        go(dispatch.x, ceil_div(work.rows, dispatch.tile));
-        break;
-      case Grid::HeadRows:
-        go(work.head_rows, 1);
-        break;
-      case Grid::HeadTiles:
-        go(dispatch.x, ceil_div(work.head_rows, dispatch.tile));
-        break;
-      case Grid::Sequences:
-        go(dispatch.x, work.sequences);
-        break;
-      case Grid::Bias:
-        go(ceil_div(work.bias, dispatch.x), 1);
-        break;
-      case Grid::Once:
-        go(dispatch.x, 1);
-        break;
-      case Grid::RangeRows:
-      case Grid::RangeSequences:
-        for (size_t i = 0; i < ranges_.size(); ++i) {
-          const Range& range = ranges_[i];
-          if (i != 0) {
-            bind(BUFFER_STATE_IN, range.in, 0);
-            bind(BUFFER_STATE_OUT, range.out, 0);
-            [encoder setBytes:&range.first length:sizeof(StateRange) atIndex:BUFFER_RANGE];
-          }
-          dispatch.grid == Grid::RangeRows ? go(range.rows, dispatch.x) : go(dispatch.x, range.sequences);
-        }
-        break;
-    }
+void DeviceProgram::Encoding::bind(uint32_t index, id<MTLBuffer> buffer, uint64_t offset) {
+  Bound& now = bound_[index];
+  if (now.buffer != buffer) {
+    [encoder_ setBuffer:buffer offset:offset atIndex:index];
+  } else if (now.offset != offset) {
+    [encoder_ setBufferOffset:offset atIndex:index];
+  }
+  now = {buffer, offset};
+}
+
+void DeviceProgram::Encoding::bind(const Binding& binding) {
+  const id<MTLBuffer> parameters = flight_.parameters.get();
+  const Range& range = program_.ranges_.front();
+  switch (binding.source) {
+    case Source::Fixed:
+      return bind(binding.index, binding.buffer, binding.offset);
+    case Source::Submit:
+      return bind(binding.index, parameters, 0);
+    case Source::Sequences:
+      return bind(binding.index, parameters, program_.sequences_offset());
+    case Source::Rows:
+      return bind(binding.index, parameters, program_.rows_offset());
+    case Source::Bias:
+      return bind(binding.index, flight_.bias.get(), 0);
+    case Source::Results:
+      return bind(binding.index, flight_.results.get(), 0);
+    case Source::StateIn:
+      return bind(binding.index, range.in, 0);
+    case Source::StateOut:
+      return bind(binding.index, range.out, 0);
+    case Source::Range:
+      [encoder_ setBytes:&range.first length:sizeof(StateRange) atIndex:binding.index];
+      return;
   }
 }
 
-Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
+void DeviceProgram::Encoding::add(const Dispatch& dispatch) {
+  const Work& work = flight_.work;
+  if (dispatch.grid == Grid::Bias && work.bias == 0) return;
+  if (concurrent_ && dispatch.after_all) [encoder_ memoryBarrierWithScope:MTLBarrierScopeBuffers];
+  if (kernel_ != dispatch.kernel) [encoder_ setComputePipelineState:dispatch.kernel->pipeline.get()];
+  kernel_ = dispatch.kernel;
+  for (const Binding& binding : dispatch.bindings) bind(binding);
+  if (dispatch.threadgroup_bytes != 0) [encoder_ setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];
+  const auto go = [&](NSUInteger x, NSUInteger y) {
+    [encoder_ dispatchThreadgroups:MTLSizeMake(x, y, 1) threadsPerThreadgroup:MTLSizeMake(dispatch.threads, 1, 1)];
+  };
+  switch (dispatch.grid) {
+    case Grid::Rows:
+      return go(work.rows, 1);
+    case Grid::RowTiles:
+      return go(dispatch.x, ceil_div(work.rows, dispatch.tile));
+    case Grid::HeadRows:
+      return go(work.head_rows, 1);
+    case Grid::HeadTiles:
+      return go(dispatch.x, ceil_div(work.head_rows, dispatch.tile));
+    case Grid::Sequences:
+      return go(dispatch.x, work.sequences);
+    case Grid::Bias:
+      return go(ceil_div(work.bias, dispatch.x), 1);
+    case Grid::Once:
+      return go(dispatch.x, 1);
+    case Grid::RangeRows:
+    case Grid::RangeSequences:
+      for (size_t i = 0; i < program_.ranges_.size(); ++i) {
+        const Range& range = program_.ranges_[i];
+        if (i != 0) {
+          bind(BUFFER_STATE_IN, range.in, 0);
+          bind(BUFFER_STATE_OUT, range.out, 0);
+          [encoder_ setBytes:&range.first length:sizeof(StateRange) atIndex:BUFFER_RANGE];
+        }
+        dispatch.grid == Grid::RangeRows ? go(range.rows, dispatch.x) : go(dispatch.x, range.sequences);
+      }
+      return;
+  }
+}
+
+DeviceProgram::Flight& DeviceProgram::free_flight() {
   const auto free = std::find_if(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
   if (free == flights_.end())
     throw InputError(message("[metal] submit: ", flights_.size(), " tickets are open already; wait for one first"));
-  Flight& flight = *free;
+  return *free;
+}
+
+void DeviceProgram::submitted(std::span<const Sequence> sequences) {
+  for (const Sequence& sequence : sequences) state_out(sequence).flip();
+  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+}
+
+Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
+  Flight& flight = free_flight();
   const Device& device = *model_->device;
   check(sequences);
   prepare(sequences, flight);
@@ -285,13 +281,13 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     id<MTLComputeCommandEncoder> encoder =
         [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
     if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
-    encode(encoder, flight);
+    Encoding encoding(*this, flight, encoder, true);
+    for (const Dispatch& dispatch : compiled_.dispatches) encoding.add(dispatch);
     [encoder endEncoding];
     device.commit(commands);
     flight.commands = std::move(commands);
   }
-  for (const Sequence& sequence : sequences) state_out(sequence).flip();
-  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  submitted(sequences);
   flight.ticket = ++last_ticket_;
   return flight.ticket;
 }

@@ -25,6 +25,8 @@ class Weights {
   ~Weights();
 
   const PlacedTensor& operator[](TensorId id) const { return tensors_.at(static_cast<size_t>(id)); }
+  // Whether kernels read the file's pages.
+  bool reads_file() const { return !wrapped_.empty(); }
   // Bytes allocated beside the file's pages.
   uint64_t device_bytes() const;
 
