@@ -248,6 +248,16 @@ class PyEngine {
       ops.append(d);
     }
     py::dict d;
+    py::list uploads;
+    for (const UploadTime& upload : profile.times.uploads) {
+      py::dict entry;
+      entry["label"] = upload.label;
+      entry["bytes"] = upload.bytes;
+      entry["microseconds"] = upload.microseconds;
+      entry["first_op"] = upload.first_op;
+      uploads.append(entry);
+    }
+    d["uploads"] = uploads;
     d["rows"] = profile.rows;
     d["sequences"] = profile.sequences;
     d["timestamps"] = profile.times.timestamps;

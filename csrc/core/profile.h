@@ -55,8 +55,17 @@ struct OpTime {
   Arithmetic arithmetic = Arithmetic::F32;
 };
 
+// Weights that do not stay on the device, on their way to it; nothing else ran meanwhile.
+struct UploadTime {
+  std::string label;  // "layer 3"
+  uint64_t bytes = 0;
+  double microseconds = 0;  // by the host's clock
+  size_t first_op = 0;      // the op that waits for them
+};
+
 struct OpTimes {
-  std::vector<OpTime> ops;  // in the order in which they run
+  std::vector<OpTime> ops;          // in the order in which they run
+  std::vector<UploadTime> uploads;  // the same; empty where all weights stay
   bool timestamps = false;  // by the device's own clock; else wall clock around each op
 };
 

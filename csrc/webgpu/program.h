@@ -105,8 +105,9 @@ class DeviceProgram final : public Program {
   void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
               const Work& work) const;
   // Microseconds of each dispatch: device timestamps around it, or the wall clock of many repeats of it.
-  std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work);
-  std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work);
+  std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
+  std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
+  void time_upload(uint32_t unit, size_t first_op, EncoderHandle& encoder, std::vector<UploadTime>& uploads);
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.

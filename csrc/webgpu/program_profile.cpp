@@ -7,14 +7,33 @@
 
 namespace rwkvnative::webgpu {
 
+// Brings a streamed unit to the device, alone and timed.
+void DeviceProgram::time_upload(uint32_t unit, size_t first_op, EncoderHandle& encoder, std::vector<UploadTime>& uploads) {
+  using Clock = std::chrono::steady_clock;
+  const Device& device = *model_->device;
+  device.submit(std::move(encoder));
+  model_->stream->forget();
+  device.wait_idle();
+  const Clock::time_point start = Clock::now();
+  encoder = device.create_encoder("upload");
+  model_->stream->before(unit, kNoUnit, encoder);
+  device.submit(std::move(encoder));
+  device.wait_idle();
+  const std::chrono::duration<double, std::micro> time = Clock::now() - start;
+  const Unit& about = model_->weights->units()[unit];
+  uploads.push_back({.label = about.name, .bytes = about.bytes, .microseconds = time.count(), .first_op = first_op});
+  encoder = device.create_encoder("profile");
+}
+
 OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   const auto lock = model_->states->lock();
   const Work work = prepare(sequences);
   const bool timestamps_work = model_->device->timestamps();
-  const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work) : wall_clock(sequences, work);
+  std::vector<UploadTime> uploads;
+  const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work, uploads) : wall_clock(sequences, work, uploads);
   states_submitted(sequences);
   has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
-  OpTimes times{.ops = {}, .timestamps = timestamps_work};
+  OpTimes times{.ops = {}, .uploads = std::move(uploads), .timestamps = timestamps_work};
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
     if (dispatch.grid == Grid::Bias && work.bias == 0) continue;
@@ -31,7 +50,8 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   return times;
 }
 
-std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequences, const Work& work) {
+std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequences, const Work& work,
+                                              std::vector<UploadTime>& uploads) {
   const Device& device = *model_->device;
   constexpr uint32_t kPerSet = 2048;
   const size_t n = compiled_.dispatches.size();
@@ -47,6 +67,8 @@ std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequence
   EncoderHandle encoder = device.create_encoder("profile");
   encode_states(encoder.get(), sequences);
   for (size_t i = 0; i < n; ++i) {
+    const uint32_t unit = compiled_.dispatches[i].unit;
+    if (unit != kNoUnit && (i == 0 || compiled_.dispatches[i - 1].unit != unit)) time_upload(unit, i, encoder, uploads);
     WGPUPassTimestampWrites writes{};
     writes.querySet = sets[i / kPerSet].get();
     writes.beginningOfPassWriteIndex = static_cast<uint32_t>(2 * (i % kPerSet));
@@ -75,7 +97,8 @@ std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequence
 // A submit costs more than most dispatches: each is repeated, and the time of a submit with one is taken off. Repeats of a
 // dispatch see what it wrote itself, so values drift; the dispatches are therefore timed after a real run of all of them, and
 // that run's state is what remains only where a step reads another state than it writes.
-std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequences, const Work& work) {
+std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequences, const Work& work,
+                                              std::vector<UploadTime>& uploads) {
   using Clock = std::chrono::steady_clock;
   constexpr uint32_t kRepeats = 9;
   constexpr double kLong = 2000;  // microseconds, against which a submit does not count
@@ -98,7 +121,13 @@ std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequence
   device.submit(std::move(encoder));
   device.wait_idle();
   std::vector<double> microseconds;
-  for (const Dispatch& dispatch : compiled_.dispatches) {
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const Dispatch& dispatch = compiled_.dispatches[i];
+    if (dispatch.unit != kNoUnit && (i == 0 || compiled_.dispatches[i - 1].unit != dispatch.unit)) {
+      encoder = device.create_encoder("profile");
+      time_upload(dispatch.unit, i, encoder, uploads);
+      device.submit(std::move(encoder));
+    }
     const double one = run(dispatch, 1);
     const double many = one < kLong ? run(dispatch, kRepeats) : 0;
     microseconds.push_back(one < kLong ? std::max(0.0, (many - one) / (kRepeats - 1)) : one);

@@ -71,6 +71,14 @@ class OpTime(TypedDict):
     operations: int
     arithmetic: Literal["f32", "f16", "int8"]
 
+class UploadTime(TypedDict):
+    """Weights that do not stay on the device, on their way to it, timed alone. first_op: the index of the op that waits for them."""
+
+    label: str
+    bytes: int
+    microseconds: float
+    first_op: int
+
 class StepProfile(TypedDict):
     """A step of `rows` tokens. step_seconds: wall clock from step to step, tickets in flight; submit_seconds: the host's work in
     it; alone_seconds: submitted and waited for. timestamps: the ops' times are the device's own, else wall clock."""
@@ -82,6 +90,7 @@ class StepProfile(TypedDict):
     submit_seconds: float
     alone_seconds: float
     ops: list[OpTime]
+    uploads: list[UploadTime]
 
 def dtypes() -> list[DTypeInfo]: ...
 def devices() -> list[DeviceInfo]: ...
