@@ -15,6 +15,7 @@ constexpr uint32_t kWorkgroup = 256;
 constexpr uint32_t kReadSteps = 16;
 constexpr uint64_t kReadPerWorkgroup = uint64_t{kWorkgroup} * kReadSteps * 16;  // bytes
 constexpr uint64_t kUploadBytes = 64 << 20;
+constexpr uint64_t kResultsAt = 256, kResultBytes = 1 << 15;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -27,11 +28,11 @@ class Measurement {
     bytes_ = std::min({most, memory, device.max_binding()}) / kReadPerWorkgroup * kReadPerWorkgroup;
     constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst;
     memory_ = device.create_buffer("ceilings: memory to read", bytes_, kUsage);
-    small_ = device.create_buffer("ceilings: results", 1024, kUsage);
+    small_ = device.create_buffer("ceilings: results", kResultsAt + kResultBytes, kUsage);
   }
 
   Ceilings run() {
-    const bool f16 = has("shader-f16");
+    const bool f16 = device_.half();
     const Kernel& fill = kernel("fill", "ceiling_fill", kReadSteps);
     const Kernel& read = kernel("read", "ceiling_read", kReadSteps);
     const Kernel& dispatch = kernel("dispatch", "ceiling_dispatch", 1);
@@ -42,6 +43,7 @@ class Measurement {
     const Kernel* half = f16 ? &arithmetic("f16", "f16", "vec4<f16>", "vec4(f16((seed + i) & 255u))",
                                            "fma(sums[i], vec4(0.5h), vec4(0.25h))", "all(total == vec4(123.0h))")
                              : nullptr;
+    const Kernel* matrix = device_.matrix() ? &matrices() : nullptr;
     pipelines_.finish();
 
     warm_up(int8);
@@ -54,17 +56,19 @@ class Measurement {
     ceilings.int8_per_second = 8 * steps / seconds(int8, arithmetic_workgroups());
     ceilings.f32_per_second = 8 * steps / seconds(f32, arithmetic_workgroups());
     if (half != nullptr) ceilings.f16_per_second = 8 * steps / seconds(*half, arithmetic_workgroups());
+    if (matrix != nullptr) {
+      const MatrixShape& shape = *device_.matrix();
+      const double products = static_cast<double>(arithmetic_workgroups()) * kSubgroups * arithmetic_steps() * kChains;
+      ceilings.matrix_per_second = 2.0 * shape.m * shape.n * shape.k * products / seconds(*matrix, arithmetic_workgroups());
+    }
     ceilings.upload_bytes_per_second = upload();
     return ceilings;
   }
 
  private:
   static constexpr uint32_t kChains = 8;
+  static constexpr uint32_t kSubgroups = 4;  // of a workgroup that multiplies matrices
 
-  bool has(const char* feature) const {
-    const auto& features = device_.info().features;
-    return std::find(features.begin(), features.end(), feature) != features.end();
-  }
   uint32_t workgroups() const { return static_cast<uint32_t>(bytes_ / kReadPerWorkgroup); }
   uint32_t arithmetic_workgroups() const { return software_ ? 16 : 4096; }
   uint32_t arithmetic_steps() const { return software_ ? 64 : 512; }
@@ -74,6 +78,28 @@ class Measurement {
     ShaderText text;
     text.constant("kWorkgroup", kWorkgroup).constant("kSteps", steps).file(file);
     return pipelines_.request(message("ceiling ", name), text.str(), Bindings::Main);
+  }
+
+  const Kernel& matrices() {
+    const MatrixShape& shape = *device_.matrix();
+    ShaderText text;
+    text.enable("f16").enable("subgroups").enable("chromium_experimental_subgroup_matrix");
+    text.directive("diagnostic(off, chromium_experimental.subgroup_matrix_uniformity)");
+    text.constant("kWorkgroup", kSubgroups * shape.lanes).constant("kSteps", arithmetic_steps());
+    std::string start, multiply, store;
+    for (uint32_t i = 0; i < 2; ++i) {
+      start += message("let a", i, " = subgroupMatrixLoad<subgroup_matrix_left<f16, ", shape.k, ", ", shape.m,
+                       ">, row_major>(&weights, ", i * shape.m * shape.k, "u, ", shape.k, "u);\n  ");
+      start += message("let b", i, " = subgroupMatrixLoad<subgroup_matrix_right<f16, ", shape.n, ", ", shape.k,
+                       ">, col_major>(&weights, ", (2 + i) * shape.n * shape.k, "u, ", shape.k, "u);\n  ");
+    }
+    for (uint32_t i = 0; i < kChains; ++i) {
+      start += message("var c", i, ": subgroup_matrix_result<f32, ", shape.n, ", ", shape.m, ">;\n  ");
+      multiply += message("c", i, " = subgroupMatrixMultiplyAccumulate(a", i % 2, ", b", i / 2 % 2, ", c", i, ");\n    ");
+      store += message("subgroupMatrixStore<row_major>(&act, ", i * shape.m * shape.n, "u, c", i, ", ", shape.n, "u);\n  ");
+    }
+    text.text(instantiate("ceiling_matrix", {{"START", start}, {"MULTIPLY", multiply}, {"STORE", store}}));
+    return pipelines_.request("ceiling matrix", text.str(), Bindings::Main);
   }
 
   const Kernel& arithmetic(const char* name, const std::string& extension, const char* type, const char* start,
@@ -88,8 +114,8 @@ class Measurement {
   // Wall clock of one submit with `repeats` dispatches, each waiting for the one before.
   double time(const Kernel& kernel, Pipelines::Range written, uint32_t x, uint32_t repeats) {
     // What is read must be another buffer than what is written.
-    const Pipelines::Range small{small_.get(), 0, 256}, other{small_.get(), 512, 256};
-    const Pipelines::Range ranges[] = {written.buffer == memory_.get() ? other : Pipelines::Range{memory_.get()}, written, small};
+    const Pipelines::Range small{small_.get(), 0, 256};
+    const Pipelines::Range ranges[] = {written.buffer == memory_.get() ? small : Pipelines::Range{memory_.get()}, written, small};
     const BindGroupHandle group = pipelines_.bind("ceilings", Bindings::Main, ranges);
     EncoderHandle encoder = device_.create_encoder("ceilings");
     {
@@ -108,7 +134,7 @@ class Measurement {
 
   // The best of some runs, of one dispatch.
   double seconds(const Kernel& kernel, uint32_t x) {
-    const Pipelines::Range results{small_.get(), 256, 256};
+    const Pipelines::Range results{small_.get(), kResultsAt, kResultBytes};
     uint32_t repeats = 1;
     double best = time(kernel, results, x, repeats);
     while (best * repeats < least_seconds() && repeats < (1u << 14)) {
@@ -123,7 +149,7 @@ class Measurement {
   void warm_up(const Kernel& kernel) {
     if (software_) return;
     constexpr double kLeast = 0.4, kMost = 2.0;
-    const Pipelines::Range results{small_.get(), 256, 256};
+    const Pipelines::Range results{small_.get(), kResultsAt, kResultBytes};
     const Clock::time_point start = Clock::now();
     double before = 1e9;
     for (int steady = 0; seconds_since(start) < kMost && (seconds_since(start) < kLeast || steady < 3);) {

@@ -22,6 +22,7 @@ def tune(
     model: Models = None,
     random: RandomModels = None,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", help="Times that each op is timed; the median counts.")] = 7,
+    prompt: Annotated[bool, typer.Option("--prompt/--no-prompt", help="Tune reading prompts too, not only single tokens.")] = True,
     warm: Warm = 0.5,
     device: opt.Device = "auto",
     numerics: opt.Numerics = "auto",
@@ -36,7 +37,7 @@ def tune(
     for subject in subjects(model, random, device, None, numerics):
         with warnings.catch_warnings(record=True) as caught, ProgressBar("tuning") as progress:
             warnings.simplefilter("always", TuningWarning)
-            tuning = run(subject.engine, repeats=repetitions, warm_seconds=warm, progress=progress)
+            tuning = run(subject.engine, rows=None if prompt else [1], repeats=repetitions, warm_seconds=warm, progress=progress)
         for warning in caught:
             note(f"warning: {warning.message}")
         measured = {phase.name: {"default_seconds": phase.default_seconds, "seconds": phase.seconds} for phase in tuning.phases}
