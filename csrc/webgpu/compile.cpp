@@ -166,8 +166,9 @@ void Compiler::allocate() {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
   }
-  if (const uint32_t width = scratch_width(); width != 0) compiled_.scratch_slot = act.add(width, rows, true, false);
   act.allocate(device_);
+  compiled_.sums = device_.create_buffer("sums", std::max<uint64_t>(16, uint64_t{4} * all_sums_width() * rows),
+                                         WGPUBufferUsage_Storage);
 
   constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;
   compiled_.params = device_.create_buffer("params", 16 * (1 + uint64_t{shape_.sequences} + shape_.rows), kUsage);

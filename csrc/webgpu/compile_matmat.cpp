@@ -23,7 +23,7 @@ constexpr float kWeightScale = 16.0f;
 
 // The text that multiplies a slice, for the $ of kernels/matmat_run.wgsl.
 struct Product {
-  std::string start, multiply, finish;
+  std::string start, multiply, store, finish;
 };
 
 Product matrix_product(const Tile& tile, const MatrixShape& shape) {
@@ -34,6 +34,8 @@ Product matrix_product(const Tile& tile, const MatrixShape& shape) {
   for (uint32_t i = 0; i < down; ++i) {
     for (uint32_t j = 0; j < along; ++j) {
       text.start += message("  var sum_", i, "_", j, ": subgroup_matrix_result<f32, ", shape.n, ", ", shape.m, ">;\n");
+      text.store += message("subgroupMatrixStore<row_major>(&sums, at + ", i * shape.m, "u * part.out_stride + ", j * shape.n,
+                            "u, sum_", i, "_", j, ", part.out_stride);\n    ");
       text.finish += message("subgroupMatrixStore<row_major>(&done, subgroup * kMatrixM * kDone, sum_", i, "_", j,
                              ", kDone);\n  finish(part, row, thread, ", i * shape.m, "u, ", j * shape.n, "u);\n  ");
     }
@@ -55,6 +57,10 @@ Product matrix_product(const Tile& tile, const MatrixShape& shape) {
       }
     }
   }
+  text.finish = "if (part.to_sums == 1u) {\n"
+                "    let at = part.out + (row + subgroup % kSubgroupsDown * kSubgroupRows) * part.out_stride + part.first +\n"
+                "             subgroup / kSubgroupsDown * kSubgroupOuts;\n    " +
+                text.store + "return;\n  }\n  " + text.finish;
   return text;
 }
 
@@ -135,7 +141,8 @@ BindGroupHandle Compiler::bind_parts(const std::string& label, const WeightGroup
                                        ? Pipelines::Range{compiled_.dummy.get(), 0, 16}
                                        : Pipelines::Range{model_.weights->buffer(*group), group->offset, group->bytes};
   const Pipelines::Range ranges[] = {
-      weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()}, {buffer.get()}};
+      weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()}, {buffer.get()},
+      {compiled_.sums.get()}};
   compiled_.tables.push_back(std::move(buffer));
   return model_.pipelines->bind(label, Bindings::Parts, ranges);
 }
@@ -166,16 +173,18 @@ std::vector<uint32_t> Compiler::splits(const Tiling& tiling, std::span<const Lin
   return splits;
 }
 
-// Values of scratch memory for each row of activations: the sums of the op that splits most.
-uint32_t Compiler::scratch_width() const {
+// Where the sums of a matrix go: outputs of a split, whole tiles of them.
+static uint32_t sums_width(const Tensor& weight, const MatMatTile& tile) { return ceil_div(weight.ne1, tile.outs) * tile.outs; }
+
+// Values of memory for the sums of each row of activations: of the op that has most.
+uint32_t Compiler::all_sums_width() const {
   const Tiling of_rows = tiling(shape_.rows);
   if (of_rows.form == MatMat::None) return 0;
   uint32_t most = 0;
   const auto consider = [&](std::span<const LinearMatrix> matrices) {
     const std::vector<uint32_t> split = splits(of_rows, matrices, shape_.rows);
     uint32_t width = 0;
-    for (size_t i = 0; i < matrices.size(); ++i)
-      if (split[i] > 1) width += split[i] * plan_.tensor(matrices[i].weight).ne1;
+    for (size_t i = 0; i < matrices.size(); ++i) width += split[i] * sums_width(plan_.tensor(matrices[i].weight), of_rows.tile);
     most = std::max(most, width);
   };
   for (const Op& op : plan_.ops) {
@@ -216,13 +225,7 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
   }
   text.enable("f16").constant("kThreads", tiling.threads).constant("kWeightScale", kWeightScale);
   text.file("matmat_halves").file("matmat_scaled");
-  for (DType type : kinds) {
-    if (!is_float(type)) text.file("matmat_codes");
-    text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", lower(traits(type).name)}}));
-  }
-  text.text(instantiate("matmat_kinds", {{"FETCH", by_kind(kinds, "return fetch_", "(row, unit, part.units);")},
-                                         {"PUT", by_kind(kinds, "put_", "(at, fetched, row, unit, part.units);")}}));
-  Product product{"var sums: Sums;", "multiply(&sums, thread);", "finish(part, row, &sums, thread);"};
+  Product product{"var mine: Sums;", "multiply(&mine, thread);", "", "finish(part, row, &mine, thread);"};
   const bool matrix = tiling.form == MatMat::Matrix;
   if (matrix) {
     const MatrixShape shape = *device_.matrix();
@@ -236,12 +239,20 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
   } else {
     text.file("matmat_plain");
   }
+  for (DType type : kinds) {
+    const std::string name = lower(traits(type).name);
+    if (!is_float(type)) text.file("matmat_codes");
+    text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", name}}));
+    text.text(instantiate("matmat_weights", {{"TYPE", name}}));
+    text.text(instantiate("matmat_run", {{"TYPE", name},
+                                         {"START", product.start},
+                                         {"MULTIPLY", product.multiply},
+                                         {"FINISH", product.finish}}));
+  }
   return text
-      .text(instantiate("matmat_run", {{"START", product.start},
-                                       {"MULTIPLY", product.multiply},
-                                       {"FINISH", product.finish},
-                                       {"SUBGROUP_ID", matrix ? "subgroup" : "0u"},
-                                       {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}))
+      .text(instantiate("matmat_kinds",
+                        {{"RUN", by_kind(kinds, "run_", matrix ? "(part, row, thread, subgroup);" : "(part, row, thread, 0u);")},
+                         {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}))
       .str();
 }
 
@@ -254,13 +265,11 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
 
   const std::vector<uint32_t> split =
       of_head ? std::vector<uint32_t>(matrices.size(), 1) : splits(tiling, matrices, rows_at_once);
-  std::vector<uint32_t> sums(matrices.size());  // where a split matrix's sums are, in values
-  uint32_t free = 0;
-  for (size_t i = 0; i < matrices.size(); ++i) {
-    if (split[i] == 1) continue;
-    const SlotPlace& scratch = slot(compiled_.scratch_slot);
-    sums[i] = 4 * scratch.values + free;
-    free += split[i] * scratch.rows * plan_.tensor(matrices[i].weight).ne1;
+  const uint32_t rows_alloc = ceil_div(rows_at_once, tile.rows) * tile.rows;
+  std::vector<uint32_t> sums;  // where a matrix's sums begin
+  for (uint32_t i = 0, free = 0; i < matrices.size(); ++i) {
+    sums.push_back(free);
+    free += split[i] * rows_alloc * sums_width(plan_.tensor(matrices[i].weight), tile);
   }
 
   for (const WeightGroup& group : groups) {
@@ -286,14 +295,10 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
       workgroups += ceil_div(rows.rows, tile.outs) * split[i];
       parts.insert(parts.end(), {workgroups, begin, kind, rows.at, rows.row_vec4s, units, rows.rows,
                                  halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(), in.scales});
-      if (split[i] == 1) {
-        parts.insert(parts.end(), {out.values, rows.first_row, out.padded,
-                                   activation_number(matrix->activation, matrix->accumulate), of_head, 1, 0});
-      } else {
-        parts.insert(parts.end(), {0, sums[i] + rows.first_row, weight.ne1, activation_number(Activation::None, false), of_head,
-                                   split[i], slot(compiled_.scratch_slot).rows * weight.ne1});
-      }
-      parts.insert(parts.end(), {ceil_div(steps, split[i]), steps, 0, 0, 0});
+      const uint32_t width = of_head ? out.padded : sums_width(weight, tile);
+      parts.insert(parts.end(), {(of_head ? 4 * out.values : sums[i]) + rows.first_row, width,
+                                 activation_number(matrix->activation, false), of_head, !of_head, split[i], rows_alloc * width,
+                                 ceil_div(steps, split[i]), steps, 0, 0, 0});
     }
     if (kinds.empty()) continue;
     if (halves) cost_.arithmetic = Arithmetic::F16;
@@ -301,22 +306,22 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
              of_head ? Grid::HeadTiles : Grid::RowTiles, workgroups, tile.rows);
   }
 
+  if (of_head) return;
   std::vector<uint32_t> table;
-  uint32_t outputs = 0, n_parts = 0;
+  uint32_t outputs = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
-    if (split[i] == 1) continue;
-    const uint32_t rows = plan_.tensor(matrices[i].weight).ne1, begin = outputs;
+    const Tensor& weight = plan_.tensor(matrices[i].weight);
     const SlotPlace& out = slot(matrices[i].out);
-    outputs += rows;
-    ++n_parts;
-    table.insert(table.end(), {outputs, begin, sums[i], rows, slot(compiled_.scratch_slot).rows * rows, split[i], 4 * out.values,
-                               out.padded, activation_number(matrices[i].activation, matrices[i].accumulate), 0, 0, 0});
+    const uint32_t begin = outputs, width = sums_width(weight, tile);
+    outputs += weight.ne1;
+    table.insert(table.end(), {outputs, begin, sums[i], width, rows_alloc * width, split[i], 4 * out.values, out.padded,
+                               activation_number(matrices[i].activation, matrices[i].accumulate), slot(matrices[i].in).scales, 0,
+                               0});
   }
-  if (n_parts == 0) return;
   constexpr uint32_t kWorkgroup = 256;
   ShaderText text;
-  text.constant("kWorkgroup", kWorkgroup).constant("kParts", n_parts);
-  text.file("activations").file("activate").file("reduce");
+  text.constant("kWorkgroup", kWorkgroup).constant("kParts", static_cast<uint32_t>(matrices.size())).constant("kHalves", halves);
+  text.constant("kWeightScale", kWeightScale).file("activations").file("activate").file("matmat_scaled").file("reduce");
   dispatch("reduce " + label, text.str(), Bindings::Parts, bind_parts("reduce", nullptr, table), Grid::RowsY,
            ceil_div(outputs, kWorkgroup));
 }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::array<uint32_t, 3> kMainNumbers = {0, 1, 2};
 constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
-constexpr std::array<uint32_t, 4> kPartsNumbers = {0, 1, 2, 3};
+constexpr std::array<uint32_t, 5> kPartsNumbers = {0, 1, 2, 3, 4};
 constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
 
 std::span<const uint32_t> numbers(Bindings bindings) {
@@ -67,7 +67,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   constexpr auto kWrite = WGPUBufferBindingType_Storage;
   main_ = make_layout(device, "main", {{0, kRead}, {1, kWrite}, {2, kRead}});
   embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
-  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}});
+  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
   // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.

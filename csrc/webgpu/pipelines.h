@@ -15,7 +15,7 @@ namespace rwkvnative::webgpu {
 enum class Bindings {
   Main,            // 0 weights, 1 activations, 2 params
   Embed,           // and 3 tokens, 4 norms
-  Parts,           // and 3 a table of what the dispatch works on
+  Parts,           // and 3 a table of what the dispatch works on, 4 sums
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
   MainState,       // and group 1: a part of the state
   MainStateOther,  // MainState, and group 2: the same part of another state

@@ -57,9 +57,9 @@ struct Compiled {
   std::vector<Run> runs;  // of the dispatches; empty if nothing streams
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
+  Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
   std::vector<Buffer> tables;  // of Bindings::Parts
   size_t logits_slot = 0, hidden_slot = 0;
-  size_t scratch_slot = 0;  // sums of matrices whose tiles are split
   size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
   bool candidates_on_host = false;

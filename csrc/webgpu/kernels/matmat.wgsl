@@ -5,8 +5,9 @@
 // and are multiplied from there. A weight is decoded once for kTileRows rows. What is beyond the matrix in a tile is
 // computed and not stored; beyond the inputs weights are zero. Sums are float32.
 //
-// Where the tiles are too few to fill the device, several workgroups ("splits") share one: each sums over some of the inputs into
-// the program's scratch memory, and reduce.wgsl adds up.
+// A matrix's sums go straight to the outputs (of the head, which are many), or to the program's memory of sums, from where
+// reduce.wgsl finishes them. There, where the tiles are too few to fill the device, several workgroups ("splits") share one: each
+// sums over some of the inputs, and reduce.wgsl adds up.
 struct Part {
   end: u32,           // workgroups of this part and those before it
   begin: u32,         // and of those before it
@@ -18,11 +19,11 @@ struct Part {
   input: u32,         // vec4 of the input's first row
   input_stride: u32,  // from row to row, in vec4
   scales: u32,        // vec4 of the factors of packed rows
-  out: u32,           // vec4 of the output slot's values; of the first split's sums
-  out_first: u32,     // value of the slot that row 0 writes
-  out_stride: u32,    // of the slot, in values
+  out: u32,           // value of the slot, or of the sums, that row 0 writes
+  out_stride: u32,    // in values
   activation: u32,
   of_head: u32,       // 1: the rows are those that the head works on
+  to_sums: u32,       // 1: unfinished, to the sums
   splits: u32,
   split_stride: u32,  // from a split's sums to the next one's, in values
   steps_each: u32,    // of a split
@@ -42,17 +43,18 @@ fn part_of(workgroup: u32) -> Part {
   part.first = at / part.splits * kTileOuts;
   part.step = split * part.steps_each;
   part.last = min(part.step + part.steps_each, part.steps);
-  part.out_first += split * part.split_stride;
+  part.out += split * part.split_stride;
   return part;
 }
 
-// `out` is a row of the part, `row` one of the activations.
-fn store_sum(part: Part, row: u32, out: u32, sum: f32) {
-  if (row >= select(params[0].x, params[0].z, part.of_head == 1u) || out >= part.rows) { return; }
-  let at = 4u * part.out + row * part.out_stride + part.out_first + out;
-  if (part.activation == kAccumulate) {
-    set_act_f32(at, act_f32(at) + sum);
-  } else {
-    set_act_f32(at, activate(sum, part.activation));
+@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+
+// `out` is a row of the part, `row` one of the activations; `factor` undoes the scales of both operands.
+fn store_sum(part: Part, row: u32, out: u32, sum: f32, factor: f32) {
+  let at = part.out + row * part.out_stride + out;
+  if (part.to_sums == 1u) {
+    sums[at] = sum;  // whole tiles have room there
+  } else if (row < select(params[0].x, params[0].z, part.of_head == 1u) && out < part.rows) {
+    set_act_f32(at, activate(sum * factor, part.activation));
   }
 }

@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row = workgroup.y * kTileRows;
   let down = thread / 16u;
   let along = thread % 16u;
-  var sums = array<vec4<f32>, 4>();
+  var mine = array<vec4<f32>, 4>();
   for (var step = part.step; step < part.last; step++) {
     workgroupBarrier();
     put_slices(part, row, step, thread);
@@ -54,13 +54,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var k = 0u; k < kStep; k++) {
       let a = input_slice[k * 16u + down];
       let b = weight_slice[k * 16u + along];
-      sums[0] += a.x * b;
-      sums[1] += a.y * b;
-      sums[2] += a.z * b;
-      sums[3] += a.w * b;
+      mine[0] += a.x * b;
+      mine[1] += a.y * b;
+      mine[2] += a.z * b;
+      mine[3] += a.w * b;
     }
   }
   for (var m = 0u; m < 4u; m++) {
-    for (var n = 0u; n < 4u; n++) { store_sum(part, row + 4u * down + m, part.first + 4u * along + n, sums[m][n]); }
+    for (var n = 0u; n < 4u; n++) { store_sum(part, row + 4u * down + m, part.first + 4u * along + n, mine[m][n], 1.0); }
   }
 }

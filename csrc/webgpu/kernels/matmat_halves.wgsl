@@ -44,19 +44,3 @@ fn put_inputs(inputs: Inputs, thread: u32) {
 }
 
 alias Weights = array<Fetched, kUnitsEach>;
-fn load_weights(part: Part, step: u32, thread: u32) -> Weights {
-  var units: Weights;
-  for (var i = 0u; i < kUnitsEach; i++) {
-    let at = thread + i * kThreads;
-    let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
-    units[i] = fetch(part, row, 2u * step + at % 2u);
-  }
-  return units;
-}
-fn put_weights(part: Part, units: Weights, step: u32, thread: u32) {
-  for (var i = 0u; i < kUnitsEach; i++) {
-    let at = thread + i * kThreads;
-    let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
-    put_unit(part, kWeightsAt + at / 2u * kRowHalves + at % 2u * 32u, units[i], row, 2u * step + at % 2u);
-  }
-}

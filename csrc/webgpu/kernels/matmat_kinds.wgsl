@@ -1,11 +1,8 @@
-// The types of this dispatch's matrices, by the number of their kind.
-fn fetch(part: Part, row: u32, unit: u32) -> Fetched {
+@compute @workgroup_size(kThreads)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32$SUBGROUP) {
+  let part = part_of(workgroup.x);
+  let row = workgroup.y * kTileRows;
   switch (part.kind) {
-    $FETCH
-  }
-}
-fn put_unit(part: Part, at: u32, fetched: Fetched, row: u32, unit: u32) {
-  switch (part.kind) {
-    $PUT
+    $RUN
   }
 }

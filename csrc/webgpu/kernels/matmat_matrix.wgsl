@@ -1,5 +1,5 @@
-// The product by subgroup matrices: a subgroup makes kSubgroupRows x kSubgroupOuts of the tile. To reach single sums, a
-// matrix of each subgroup at a time goes through workgroup memory.
+// The product by subgroup matrices: a subgroup makes kSubgroupRows x kSubgroupOuts of the tile. Unfinished sums are stored as
+// matrices; to reach single ones, a matrix of each subgroup at a time goes through workgroup memory.
 const kDone = kMatrixN + 4u;  // floats from row to row
 const kDoneEach = kMatrixM * kMatrixN / kLanes;
 var<workgroup> done: array<f32, kThreads / kLanes * kMatrixM * kDone>;
@@ -13,7 +13,7 @@ fn finish(part: Part, row: u32, thread: u32, matrix_row: u32, matrix_out: u32) {
     let at = thread % kLanes + i * kLanes;
     let m = at / kMatrixN;
     let n = at % kMatrixN;
-    store_half_sum(part, first_row + m, first_out + n, done[(owner * kMatrixM + m) * kDone + n]);
+    store_sum(part, first_row + m, first_out + n, done[(owner * kMatrixM + m) * kDone + n], half_factor(part.scales, first_row + m));
   }
   workgroupBarrier();
 }

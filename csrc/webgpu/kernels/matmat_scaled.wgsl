@@ -1,4 +1,4 @@
-// Undoes the scales of the packed row and of the weights.
-fn store_half_sum(part: Part, row: u32, out: u32, sum: f32) {
-  store_sum(part, row, out, sum * act_f32(4u * part.scales + row) * (1.0 / kWeightScale));
+// What undoes the scales of a packed row and of the weights.
+fn half_factor(scales: u32, row: u32) -> f32 {
+  return act_f32(4u * scales + row) * (1.0 / kWeightScale);
 }
