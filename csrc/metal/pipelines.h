@@ -54,7 +54,7 @@ class Pipelines {
   const Device& device_;
   std::mutex mutex_;
   std::map<std::string, Owned<id<MTLLibrary>>> libraries_;
-  std::map<std::tuple<std::string, std::string, Constants>, std::unique_ptr<Kernel>> kernels_;
+  std::map<std::tuple<std::string, std::string, Constants, uint32_t>, std::unique_ptr<Kernel>> kernels_;
 };
 
 }  // namespace rwkvnative::metal

@@ -48,7 +48,7 @@ id<MTLLibrary> Pipelines::library(const std::string& file) {
 const Kernel& Pipelines::get(const std::string& file, const std::string& function, const Constants& constants,
                              uint32_t threads) {
   const std::scoped_lock lock(mutex_);
-  std::unique_ptr<Kernel>& kernel = kernels_[{file, function, constants}];
+  std::unique_ptr<Kernel>& kernel = kernels_[{file, function, constants, threads}];
   if (kernel == nullptr) {
     @autoreleasepool {
       auto made = std::make_unique<Kernel>();
@@ -69,6 +69,7 @@ const Kernel& Pipelines::get(const std::string& file, const std::string& functio
       const Owned<MTLComputePipelineDescriptor*> descriptor([[MTLComputePipelineDescriptor alloc] init]);
       [descriptor.get() setComputeFunction:compiled.get()];
       [descriptor.get() setLabel:ns_string(made->name)];
+      [descriptor.get() setMaxTotalThreadsPerThreadgroup:threads];  // so many registers a thread may have
       made->pipeline =
           Owned<id<MTLComputePipelineState>>([device_.get() newComputePipelineStateWithDescriptor:descriptor.get()
                                                                                           options:MTLPipelineOptionNone
@@ -77,13 +78,10 @@ const Kernel& Pipelines::get(const std::string& file, const std::string& functio
       if (!made->pipeline) fail(text(error));
       if ([made->pipeline.get() threadExecutionWidth] != 32)
         fail(message("expected simdgroups of 32 threads, got ", [made->pipeline.get() threadExecutionWidth]));
+      const auto most = static_cast<uint32_t>([made->pipeline.get() maxTotalThreadsPerThreadgroup]);
+      if (threads > most) fail(message("needs ", threads, " threads in a threadgroup, the device allows ", most));
       kernel = std::move(made);
     }
-  }
-  const auto most = static_cast<uint32_t>([kernel->pipeline.get() maxTotalThreadsPerThreadgroup]);
-  if (threads > most) {
-    throw DeviceError(message("[metal] ", device_.info().name, ": kernel ", kernel->name, ": needs ", threads,
-                              " threads in a threadgroup, its registers allow ", most));
   }
   return *kernel;
 }

@@ -6,9 +6,9 @@
 // ChoiceArguments::in and out.
 #include "common.h"
 
-constant uint kThreads = 256;
-constant uint kSlice = 1024;
-constant uint kMinusInfinity = 0x007fffffu;  // the key of that logit
+constant constexpr uint kThreads = 256;
+constant constexpr uint kSlice = 1024;
+constant constexpr uint kMinusInfinity = 0x007fffffu;  // the key of that logit
 
 inline uint2 nothing() { return uint2(0, 0xffffffffu); }
 

@@ -8,8 +8,8 @@
 
 using namespace metal;
 
-constant uint kSimdWidth = 32;
-constant uint kMaxSimdgroups = 32;  // of a threadgroup
+constant constexpr uint kSimdWidth = 32;
+constant constexpr uint kMaxSimdgroups = 32;  // of a threadgroup
 
 // Where a thread is in its threadgroup.
 struct Thread {
@@ -51,10 +51,10 @@ inline float4 normed(float4 x, float2 statistics, float4 weight, float4 bias) {
 
 // ---- core/plan.h's Activation, and out += sum
 
-constant uint kTanh = 1;
-constant uint kSigmoid = 2;
-constant uint kReluSquared = 3;
-constant uint kAccumulate = 4;
+constant constexpr uint kTanh = 1;
+constant constexpr uint kSigmoid = 2;
+constant constexpr uint kReluSquared = 3;
+constant constexpr uint kAccumulate = 4;
 
 inline float sigmoid(float x) { return 1.0f / (1.0f + precise::exp(-x)); }
 

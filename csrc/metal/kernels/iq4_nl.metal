@@ -1,7 +1,8 @@
 // IQ4_NL, y = d codebook[q]. Packed row: codes 16 B a unit; d 2 B a unit.
 #include "quant_kernels.h"
 
-struct IQ4_NL : PackedUnits {
+struct IQ4_NL {
+  typedef PackedPlaces Places;
   enum { kBias = 127, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

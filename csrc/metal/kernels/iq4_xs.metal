@@ -1,7 +1,8 @@
 // IQ4_XS, y = d (s - 32) codebook[q], s per unit. Packed row: codes 16 B a unit; (d, scales_h, scales_l) 8 B a block.
 #include "quant_kernels.h"
 
-struct IQ4_XS : PackedUnits {
+struct IQ4_XS {
+  typedef PackedPlaces Places;
   enum { kBias = 127, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

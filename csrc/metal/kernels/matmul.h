@@ -10,10 +10,10 @@
 
 #include "common.h"
 
-constant uint kTileRows = 32;
-constant uint kTileOutputs = 64;
-constant uint kTileValues = 64;
-constant uint kTileThreads = 128;
+constant constexpr uint kTileRows = 32;
+constant constexpr uint kTileOutputs = 64;
+constant constexpr uint kTileValues = 64;
+constant constexpr uint kTileThreads = 128;
 
 // One row of a tile of W, as the Out of Matrix::store_item; `first` is the tile's first value.
 struct HalfTile {

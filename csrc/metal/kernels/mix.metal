@@ -1,5 +1,5 @@
 // Norms: shift_mix and the head's.
-#include "state.h"
+#include "state_place.h"
 
 // h = LayerNorm(x); out_z = h + (h_prev - h) * lerp_z for each mix z; h_prev is the h of the sequence's previous token.
 //

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "floats.h"
-#include "state.h"
+#include "state_place.h"
 
 template <class Type>
 kernel void mix_lora(constant MixLoraArguments& arguments [[buffer(BUFFER_ARGUMENTS)]],

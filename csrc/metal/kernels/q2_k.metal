@@ -1,7 +1,8 @@
 // Q2_K, y = d s q - dmin m, s and m per 16 values. Packed row: codes 8 B a unit; (s | m << 4) 2 B a unit; (d, dmin) 4 B a block.
 #include "quant_kernels.h"
 
-struct Q2_K : PackedUnits {
+struct Q2_K {
+  typedef PackedPlaces Places;
   enum { kBias = 0, kHasOffset = 1 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint2 codes = ((device const uint2*)row)[item];

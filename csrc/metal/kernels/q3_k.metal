@@ -2,7 +2,8 @@
 // bytes (block_q3_k in core/quant_blocks.h) of a block; d 2 B a block.
 #include "quant_kernels.h"
 
-struct Q3_K : PackedUnits {
+struct Q3_K {
+  typedef PackedPlaces Places;
   enum { kBias = 4, kHasOffset = 0 };
 
   // Of 16-value group j of a block.

@@ -1,7 +1,8 @@
 // Q4_0, y = d (q - 8). Packed row: codes 16 B a unit; d 2 B a unit.
 #include "quant_kernels.h"
 
-struct Q4_0 : PackedUnits {
+struct Q4_0 {
+  typedef PackedPlaces Places;
   enum { kBias = 8, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

@@ -1,7 +1,8 @@
 // Q5_0, y = d (q - 16). Packed row: low four bits 16 B a unit; fifth bits 4 B a unit; d 2 B a unit.
 #include "quant_kernels.h"
 
-struct Q5_0 : PackedUnits {
+struct Q5_0 {
+  typedef PackedPlaces Places;
   enum { kBias = 16, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

@@ -1,7 +1,8 @@
 // Q5_1, y = d q + m. Packed row: low four bits 16 B a unit; fifth bits 4 B a unit; (d, m) 4 B a unit.
 #include "quant_kernels.h"
 
-struct Q5_1 : PackedUnits {
+struct Q5_1 {
+  typedef PackedPlaces Places;
   enum { kBias = 0, kHasOffset = 1 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

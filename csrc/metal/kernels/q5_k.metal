@@ -2,9 +2,8 @@
 #include "quant_kernels.h"
 
 struct Q5_K {
+  typedef NibblePlaces Places;
   enum { kBias = 0, kHasOffset = 1 };
-  static uint low_at(uint item) { return 256 * (item / 8) + 64 * (item % 8 / 2) + 16 * (item % 2); }
-  static uint high_at(uint item) { return low_at(item) + 32; }
 
   static Unit decode(device const uchar* row, uint item, uint) {
     device const uint4* block = (device const uint4*)(row + sizeof(rwkvnative::block_q5_k) * (item / 8));

@@ -2,7 +2,8 @@
 // unit; d 2 B a block.
 #include "quant_kernels.h"
 
-struct Q6_K : PackedUnits {
+struct Q6_K {
+  typedef PackedPlaces Places;
   enum { kBias = 32, kHasOffset = 0 };
   static Unit decode(device const uchar* row, uint item, uint items) {
     const uint4 codes = plane_codes(row, item);

@@ -1,13 +1,13 @@
 // A quantized matrix, an item (32 values) of a row at a time. The decode snippet of a type is a struct
 //
 //   struct Q4_0 {
+//     typedef PackedPlaces Places;
 //     enum { kBias = 8, kHasOffset = 0 };
 //     static Unit decode(device const uchar* row, uint item, uint items);   // items: of the row
-//     static uint low_at(uint item), high_at(uint item);
 //   };
 //
 // and mat-vec, mat-mat and the embedding are templates over it: y = scale * (code - kBias) + offset for the
-// values low_at ... + 15 and high_at ... + 15 of the row, with a scale and an offset for each half. Two neighbouring items are
+// values Places::low ... + 15 and Places::high ... + 15 of the row, with a scale and an offset for each half. Two neighbouring items are
 // 64 values in a row.
 #pragma once
 
@@ -32,10 +32,16 @@ inline float2 half_pair(uint bits) { return float2(as_type<half2>(bits)); }
 
 // ---- pieces of packed rows (host: core/pack.h): planes, the codes of all units first, then scales
 
-// For types whose item is the unit of a packed row: 32 values in order.
-struct PackedUnits {
-  static uint low_at(uint item) { return 32 * item; }
-  static uint high_at(uint item) { return 32 * item + 16; }
+// Where an item's values are in its row: for types whose item is the unit of a packed row, 32 values in order ...
+struct PackedPlaces {
+  static uint low(uint item) { return 32 * item; }
+  static uint high(uint item) { return 32 * item + 16; }
+};
+
+// ... and for Q4_K and Q5_K, where item t of a block's eight is half t % 2 of the bytes that two units of 32 values share.
+struct NibblePlaces {
+  static uint low(uint item) { return 256 * (item / 8) + 64 * (item % 8 / 2) + 16 * (item % 2); }
+  static uint high(uint item) { return low(item) + 32; }
 };
 
 inline uint plane_word(device const uchar* row, uint byte) { return *(device const uint*)(row + byte); }
@@ -91,7 +97,7 @@ struct QuantMatrix {
   template <class Out>
   static void store_item(device const uchar* row, uint item, uint items, Out out) {
     const Unit unit = Type::decode(row, item, items);
-    const uint low = Type::low_at(item), high = Type::high_at(item);
+    const uint low = Type::Places::low(item), high = Type::Places::high(item);
     for (uint i = 0; i < 4; ++i) {
       out.store(low + 4 * i, unit.scale.x * float4(code_halves(unit.low[i], half(Type::kBias))) + unit.offset.x);
       out.store(high + 4 * i, unit.scale.y * float4(code_halves(unit.high[i], half(Type::kBias))) + unit.offset.y);
@@ -102,8 +108,8 @@ struct QuantMatrix {
   template <class Out>
   static void zero_item(uint item, Out out) {
     for (uint i = 0; i < 4; ++i) {
-      out.store(Type::low_at(item) + 4 * i, float4(0.0f));
-      out.store(Type::high_at(item) + 4 * i, float4(0.0f));
+      out.store(Type::Places::low(item) + 4 * i, float4(0.0f));
+      out.store(Type::Places::high(item) + 4 * i, float4(0.0f));
     }
   }
 
@@ -122,8 +128,8 @@ struct QuantMatrix {
       offset[r] = unit.offset;
     }
     for (uint t = 0; t < kTile; ++t) {
-      device const float4* x_low = (device const float4*)(x[t] + Type::low_at(item));
-      device const float4* x_high = (device const float4*)(x[t] + Type::high_at(item));
+      device const float4* x_low = (device const float4*)(x[t] + Type::Places::low(item));
+      device const float4* x_high = (device const float4*)(x[t] + Type::Places::high(item));
       float4 values[8];
       for (uint i = 0; i < 4; ++i) {
         values[i] = x_low[i];

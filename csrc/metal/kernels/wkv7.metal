@@ -11,10 +11,10 @@
 // read from state_in and written to state_out, which may be the same.
 // Threadgroup x is the head, y the sequence. Thread (i, group) = group * N + i keeps the keys group * kKeys ... of S's row i in
 // registers for all of the sequence's tokens; the first group's threads also make the channels' vectors. All float32.
-#include "state.h"
+#include "state_place.h"
 
-constant uint kMaxHeadSize = 256;
-constant uint kMaxThreads = 1024;
+constant constexpr uint kMaxHeadSize = 256;
+constant constexpr uint kMaxThreads = 1024;
 
 inline float group_total(threadgroup const float* parts, uint i) {
   float sum = 0.0f;
