@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import synthetic
+import webgpu_devices
 
-from rwkvnative import InputError, Model, RwkvError, State
+from rwkvnative import DeviceError, InputError, Model, RwkvError, State
 from rwkvnative.batching import default_batch_size, is_batch
 from rwkvnative.sampling import Candidates, Greedy, Sampler, TopK
 
@@ -137,6 +138,18 @@ def test_states_of_results_go_on(model: Model) -> None:
         np.testing.assert_allclose(result.state.numpy()[1].wkv, expected.numpy()[1].wkv, rtol=1e-4, atol=1e-5)
 
 
+def test_on_a_software_gpu(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Greedy, so that the CPU's rounding and lavapipe's agree: steps, bursts on the device, a late comer. Prompts of one token,
+    because lavapipe takes a minute to compile what reads more; ragged batches on it are test_webgpu_states.py's."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    synthetic.make_model(tmp_path / "m.gguf", n_layer=1)
+    prompts = [[5], [60], [7]]
+    with Model(tmp_path / "m.gguf", "cpu", numerics="f32") as cpu:
+        expected = [cpu.generate(p, 12, temperature=0).tokens for p in prompts]
+    with Model(tmp_path / "m.gguf", webgpu_devices.require("llvmpipe"), numerics="f32") as gpu:
+        assert tokens(gpu.generate(prompts, 12, temperature=0, batch_size=2)) == expected
+
+
 # ----------------------------------------------------------------------------------------------------------- scheduling
 
 
@@ -197,6 +210,34 @@ def test_never_more_than_batch_size(model: Model) -> None:
         list(stream)
         assert spy.most == 3 and spy.calls >= 13 * 10 / 3 / 16
         assert len(stream._batch._spare_states) <= 2 * 3
+
+
+def test_less_room_than_places(model: Model) -> None:
+    """A device without room for more states goes on with those that it has; without room for any it says so."""
+
+    class Small:
+        def __init__(self, engine, room: int) -> None:
+            self._engine, self.room = engine, room
+
+        def __getattr__(self, name: str):
+            return getattr(self._engine, name)
+
+        def new_state(self):
+            if not self.room:
+                raise DeviceError("no room")
+            self.room -= 1
+            return self._engine.new_state()
+
+    whole = tokens(model.generate(prompts_of(7), 10, seed=1))
+    for room in (2, 5, 6):
+        stream = model.generate(prompts_of(7), 10, seed=1, stream=True)
+        stream._batch._engine = Small(stream._batch._engine, room)
+        assert tokens(stream.read()) == whole
+        assert stream._batch._places == room // 2
+    stream = model.generate(prompts_of(2), 10, stream=True)
+    stream._batch._engine = Small(stream._batch._engine, 1)
+    with pytest.raises(DeviceError, match="no room"):
+        stream.read()
 
 
 def test_progress_counts_all_prompts(model: Model) -> None:

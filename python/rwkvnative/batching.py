@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError, RwkvError
+from .errors import DeviceError, InputError, RwkvError
 from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run
 from .sampling import Candidates
 from .sampling.chain import DEVICE_K
@@ -67,22 +67,36 @@ def default_batch_size(model: Model) -> int:
     """How many sequences decode together if the caller does not say: see the constants above."""
     info = model._open_engine().info
     places = _CPU_PLACES if info["kind"] in ("cpu", "software") else _GPU_PLACES
-    return max(1, min(places, info["max_batch"], _STATE_BYTES // (2 * info["state_bytes"])))
+    room = _STATE_BYTES
+    if info["max_device_memory"]:
+        room = min(room, (info["max_device_memory"] - info["device_bytes_used"]) // 2)  # the rest is for the steps' own memory
+    return max(1, min(places, info["max_batch"], room // (2 * info["state_bytes"])))
 
 
 class _Place:
-    """A sequence on the device. `state` has read all but `unread` of its prompt and tokens; None: nothing yet."""
+    """A sequence on the device. `state` has read all but `unread` of its prompt and tokens; None: nothing yet. Each step reads
+    it and writes `next_state`, which then takes its place; at first it is the caller's, and `spare_state` comes in for it."""
 
-    __slots__ = ("index", "n_read", "next_state", "own_state", "run", "state", "unread")
+    __slots__ = ("index", "n_read", "next_state", "run", "spare_state", "state", "unread")
 
-    def __init__(self, index: int, run: _Run) -> None:
+    def __init__(self, index: int, run: _Run, next_state: _core.State, spare_state: _core.State) -> None:
         self.index = index
         self.run = run
         self.state: _core.State | None = run.base_state
-        self.own_state = False  # the caller's, which is not changed
-        self.next_state: _core.State | None = None
+        self.next_state = next_state
+        self.spare_state: _core.State | None = spare_state
         self.unread: npt.NDArray[np.int32] = run.prompt
         self.n_read = 0
+
+    def step(self) -> None:
+        """`next_state` has been written."""
+        old = self.state if self.spare_state is None else self.spare_state
+        assert old is not None, "past the first step the state is our own"
+        self.state, self.next_state, self.spare_state = self.next_state, old, None
+
+    def own_states(self) -> list[_core.State]:
+        """The two states that the next sequence may have."""
+        return [self.next_state, self.state if self.spare_state is None else self.spare_state]  # type: ignore[list-item]
 
     @property
     def reading(self) -> bool:
@@ -125,7 +139,15 @@ class _Batch:
 
     def _enter(self) -> Iterator[tuple[int, str]]:
         while self._waiting and len(self._active) < self._places:
-            place = _Place(*self._waiting.popleft())
+            try:
+                while len(self._spare_states) < 2:
+                    self._spare_states.append(self._engine.new_state())
+            except DeviceError:  # no room: then with those that are in, if there are any
+                if not self._active:
+                    raise
+                self._places = len(self._active)
+                return
+            place = _Place(*self._waiting.popleft(), self._spare_states.pop(), self._spare_states.pop())
             self._active.append(place)
             if place.run.max_tokens == 0:
                 yield from self._leave(place, "length")
@@ -138,9 +160,7 @@ class _Batch:
         run.assembler.finish()
         self.finished[place.index] = True
         self._active.remove(place)
-        for state, own in ((place.state, place.own_state), (place.next_state, True)):
-            if state is not None and own:
-                self._spare_states.append(state)
+        self._spare_states += place.own_states()
         text = run.assembler.take()
         if text:
             yield place.index, text
@@ -201,8 +221,7 @@ class _Batch:
                 read += n
             place.n_read += n
             place.unread = place.unread[n:]
-            old = place.state if place.own_state else None
-            place.state, place.next_state, place.own_state = place.next_state, old, True
+            place.step()
         going = {id(place): (place, self._take(place, token)) for place, token in tokens}
         for place, token in tokens:
             place.unread = np.array([token], np.int32)
@@ -218,12 +237,8 @@ class _Batch:
         self, shares: Sequence[tuple[_Place, int]]
     ) -> tuple[list[npt.NDArray[np.int32]], list[_core.State | None], list[_core.State]]:
         """Tokens, states to read and states to write."""
-        outs = []
-        for place, _ in shares:
-            if place.next_state is None:
-                place.next_state = self._spare_states.pop() if self._spare_states else self._engine.new_state()
-            outs.append(place.next_state)
-        return [place.unread[:n] for place, n in shares], [place.state for place, _ in shares], outs
+        places = [place for place, _ in shares]
+        return [place.unread[:n] for place, n in shares], [p.state for p in places], [p.next_state for p in places]
 
     def _choose_listed(
         self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
@@ -270,7 +285,7 @@ class _Batch:
 
     def _all_greedy(self) -> bool:
         return len(self._active) <= self._most_greedy and all(
-            place.run.chain.is_argmax and place.own_state and not place.reading for place in self._active
+            place.run.chain.is_argmax and place.spare_state is None and not place.reading for place in self._active
         )
 
     def _greedy_burst(self) -> Iterator[tuple[int, str]]:
