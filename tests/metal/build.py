@@ -142,12 +142,12 @@ def warnings() -> list[str]:
     return ["-Wall", "-Wextra", "-Werror", "-Wno-nullability-completeness"]
 
 
-def metal_objects(root: Path, folder: Path, sources: list[Path] | None = None) -> list[Path]:
-    """csrc/metal/*.mm for the software device."""
+def metal_objects(root: Path, folder: Path, sources: list[Path] | None = None, extra: list[str] | None = None) -> list[Path]:
+    """csrc/metal/*.mm for the software device; or other sources, with extra flags."""
     header = metal_header_file()
     csrc = root / "csrc"
     depends = [header, *csrc.glob("core/*.h"), *csrc.glob("metal/*.h")]
-    flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-fvisibility=hidden", *warnings(), *OBJC, f"-I{csrc}"]
+    flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-fvisibility=hidden", *warnings(), *OBJC, f"-I{csrc}", *(extra or [])]
     return compile_objects(sources or sorted(csrc.glob("metal/*.mm")), folder, flags, depends)
 
 

@@ -256,6 +256,19 @@ std::string library_path(const std::string& source, std::string& problem) {
 
 }  // namespace
 
+namespace {
+std::string g_mutate_from, g_mutate_to;
+int g_mutated = 0;
+}  // namespace
+
+void soft_metal_mutate(const char* from, const char* to) {
+  g_mutate_from = from;
+  g_mutate_to = to;
+  g_mutated = 0;
+}
+
+int soft_metal_mutated(void) { return g_mutated; }
+
 id<MTLLibrary> soft_compile(NSString* source, MTLCompileOptions* options, NSError** error) {
   SOFT_CHECK(source, "newLibraryWithSource: nil");
   SOFT_CHECK(!soft_options().compiler.empty(), "SOFT_METAL_COMPILER is not set");
@@ -267,6 +280,11 @@ id<MTLLibrary> soft_compile(NSString* source, MTLCompileOptions* options, NSErro
     for (NSString* name; (name = [names nextObject]);)
       macros += std::string("#define ") + [name UTF8String] + " " + [[[o->macros_ objectForKey:name] description] UTF8String] + "\n";
     if (!macros.empty()) text = macros + "#line 1 \"program_source\"\n" + text;
+  }
+  const size_t at = g_mutate_from.empty() ? std::string::npos : text.find(g_mutate_from);
+  if (at != std::string::npos) {
+    text.replace(at, g_mutate_from.size(), g_mutate_to);
+    g_mutated++;
   }
   std::string problem;
   const std::string path = library_path(text, problem);

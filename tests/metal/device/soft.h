@@ -216,4 +216,7 @@ void soft_metal_fail_command_buffer(int n, int code);
 void soft_metal_fail_allocation(int n);
 int soft_metal_pending_allocation(void);  // 0: it has failed
 void soft_metal_set_seed(int seed);
+// From now on `from` reads `to` in every source that is compiled. The count of sources that had it.
+void soft_metal_mutate(const char* from, const char* to);
+int soft_metal_mutated(void);
 }

@@ -34,6 +34,13 @@ class SoftDevice:
     def allocation_failed(self) -> bool:
         return self._library.soft_metal_pending_allocation() == 0
 
+    def mutate(self, old: str, new: str) -> None:
+        """Replaces a text in every kernel source that is compiled from now on."""
+        self._library.soft_metal_mutate(old.encode(), new.encode())
+
+    def mutated(self) -> bool:
+        return self._library.soft_metal_mutated() > 0
+
     def alive(self) -> str:
         """Objects by class; empty if there are none."""
         gc.collect()

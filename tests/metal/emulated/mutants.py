@@ -1,0 +1,164 @@
+"""Runs seeded bugs (../mutants.py), each in a process of its own: mutants.py JSON prints how each was noticed, as JSON.
+
+Kernel mutants are applied by the software device when it compiles; for a host mutant the package is another one (build.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+
+import numpy as np  # noqa: E402
+from engines import open_engine, random_tokens, row_errors, tokens_of  # noqa: E402
+from synthetic import build_model  # noqa: E402
+
+from emulated.conftest import SoftDevice  # noqa: E402
+from rwkvnative import _core  # noqa: E402
+
+BOUND = 2e-5  # emulated/ops.py
+Run = Callable[[str], list[np.ndarray]]  # of a device: arrays to compare
+
+SMALL = dict(n_embd=256, n_layer=2, n_ff=256, n_vocab=40, type="Q4_K", head_type="Q6_K", lora_type="F16", ranks=(16, 16, 16, 32), seed=22)
+ODD = dict(n_embd=48, head_size=16, ranks=(7, 5, 3, 11), n_ff=100, n_vocab=37, n_layer=2)
+CHOICE = dict(n_embd=32, head_size=32, n_vocab=2500, n_layer=1, n_ff=64)
+
+
+def _decode(device: str, options: dict[str, object], n: int = 3) -> list[np.ndarray]:
+    engine = open_engine(build_model(**options), device)
+    state = engine.new_state()
+    out = [engine.forward(tokens_of([t]), state, state, "last") for t in range(1, n + 1)]
+    return [np.stack(out)]
+
+
+def _prefill(device: str, options: dict[str, object], n: int) -> list[np.ndarray]:
+    engine = open_engine(build_model(**options), device)
+    state = engine.new_state()
+    tokens = random_tokens(n, 37)
+    first = engine.forward(tokens, None, state, "all")
+    return [first, engine.forward(tokens[:1], state, state, "last")[None], engine.forward(tokens[:3], state, state, "last")[None]]
+
+
+def _batch(device: str) -> list[np.ndarray]:
+    engine = open_engine(build_model(**SMALL), device)
+    states = [engine.new_state() for _ in range(3)]
+    parts = [random_tokens(n, 37, seed=n) for n in (3, 1, 4)]
+    first = engine.forward_batch(parts, [None] * 3, states, "last")
+    return [first, engine.forward_batch([tokens_of([5])] * 3, states, states, "last")]
+
+
+def _choice(device: str) -> list[np.ndarray]:
+    engine = open_engine(build_model(**CHOICE), device)
+    ids, values = tokens_of([5, 700, 13, 700]), np.array([9, 8, 3, 7], np.float32)
+    got, logits, total = engine.candidates(tokens_of([1, 2]), None, engine.new_state(), 40, ids, values)
+    plain = engine.candidates(tokens_of([1, 2]), None, engine.new_state(), 40, tokens_of([]), np.array([], np.float32))[2]
+    greedy = engine.greedy(3, engine.new_state(), 4, [])
+    return [np.asarray(got, np.float32)[None], logits[None], np.array([[total]]), np.array([[plain]]), np.array([greedy], np.float32)]
+
+
+def _states(device: str) -> list[np.ndarray]:
+    """States that were used before, copies, what the host reads and writes."""
+    engine = open_engine(build_model(**(SMALL | {"n_layer": 1})), device)
+
+    def arrays(state: _core.State) -> list[np.ndarray]:
+        return [v.reshape(1, -1) for v in state.read().values()]
+
+    first, second = engine.new_state(), engine.new_state()
+    engine.forward(tokens_of([1, 2]), None, first, "none")
+    engine.forward(tokens_of([3]), None, second, "none")
+    copied = second.copy()
+    out = [np.concatenate(arrays(copied), axis=1), np.concatenate(arrays(first), axis=1)]
+    out.append(engine.forward(tokens_of([4]), None, second, "last")[None])  # from the beginning, into a used state
+    del first
+    fresh = engine.new_state()  # where the deleted one was
+    out.append(engine.forward(tokens_of([4]), fresh, fresh, "last")[None])
+    fresh.write(copied.read())
+    out.append(engine.forward(tokens_of([6]), fresh, fresh, "last")[None])
+    return out
+
+
+CASES: dict[str, Run] = {
+    "decode": lambda device: _decode(device, SMALL),
+    "odd": lambda device: _prefill(device, ODD, 5) + _decode(device, ODD),
+    "prefill": lambda device: _prefill(device, SMALL, 5),
+    "matmul": lambda device: _prefill(device, SMALL | {"n_layer": 1}, 19),
+    "batch": _batch,
+    "choice": _choice,
+    "states": _states,
+}
+
+
+def case(name: str) -> Run:
+    if name.startswith("type:"):
+        type_ = name.split(":")[1]
+        return lambda device: _decode(device, dict(n_embd=256, n_layer=1, n_ff=256, n_vocab=40, type=type_, seed=3), 2)
+    return CASES[name]
+
+
+def notice(soft: SoftDevice, name: str, expected: list[np.ndarray]) -> str:
+    """What is wrong; empty if nothing is noticed."""
+    try:
+        if name == "fault":
+            engine = open_engine(build_model(**ODD), "metal")
+            soft.fail_command_buffer(2, 2)  # the first clears the state
+            try:
+                state = engine.new_state()
+                engine.forward(tokens_of([1]), None, state, "last")
+            except Exception:
+                return ""
+            return "an injected error was not reported"
+        got = case(name)("metal")
+        for a, b in zip(got, expected):
+            error = row_errors(a, b).max()
+            if not error <= BOUND:
+                return f"off by {error:.2g}"
+        alive = soft.alive()
+        return f"alive: {alive}" if alive else ""
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def in_a_child(function: Callable[[], str]) -> str:
+    """What it returns; how the process ended, if not well."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        text = function()
+        os.write(into, text.encode()[:4000])
+        os._exit(0)
+    os.close(into)
+    with os.fdopen(out, "rb") as pipe:
+        text = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    return f"the process ended with status {status}" if status else text
+
+
+def main() -> None:
+    mutants = json.loads(Path(sys.argv[1]).read_text())
+    soft = SoftDevice()
+    expected: dict[str, list[np.ndarray]] = {}
+    result = {}
+    for m in mutants:
+        if m["case"] not in expected:
+            expected[m["case"]] = [] if m["case"] == "fault" else case(m["case"])("cpu")
+            clean = in_a_child(lambda: notice(soft, m["case"], expected[m["case"]])) if "old" in m else ""
+            if clean:
+                result[f"case {m['case']} without a mutant"] = f"not clean: {clean}"
+
+        def run(m: dict[str, str] = m) -> str:
+            if "old" in m:
+                soft.mutate(m["old"], m["new"])
+            found = notice(soft, m["case"], expected[m["case"]])
+            return "STALE" if "old" in m and not soft.mutated() else found or "SURVIVED"
+
+        result[m["name"]] = in_a_child(run)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
