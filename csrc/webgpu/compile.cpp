@@ -42,8 +42,8 @@ Compiled Compiler::run() {
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
     const size_t op = i, begin = compiled_.dispatches.size();
-    if (add_fused(i)) {
-      i += 2;
+    if (const size_t fused = add_fused(i); fused != 0) {
+      i += fused - 1;
     } else {
       std::visit([&](const auto& op) { add(op, i); }, plan_.ops[i]);
     }
@@ -209,10 +209,9 @@ uint32_t Compiler::norm_chunk(uint32_t mixes) const {
   return std::max(8u, std::min(tuning_.norm_chunk, max_threads_ / mixes) / 8 * 8);
 }
 
-ShaderText Compiler::begin_norm(uint32_t width, float epsilon, uint32_t least_threads) const {
-  const uint32_t workgroup = norm_workgroup(least_threads);
+ShaderText Compiler::begin_norm(uint32_t width, float epsilon, uint32_t workgroup, uint32_t lanes) const {
   const uint32_t quads = ceil_div(width, 4);
-  ShaderText text = begin(workgroup, 8);
+  ShaderText text = begin(workgroup, lanes);
   text.constant("kWidth", width)
       .constant("kQuads", quads)
       .constant("kPerThread", ceil_div(quads, workgroup))
@@ -291,7 +290,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
   }
   tune(message("embed ", traits(table.type).name));
   for (const auto& [rows, range] : pieces) {
-    ShaderText text = begin_norm(table.ne0, op.epsilon, 1);
+    ShaderText text = begin_norm(table.ne0, op.epsilon, norm_workgroup(1), 8);
     text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
     text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
     text.constant("kNormWeight", placed(norms, op.norm_weight).at).constant("kNormBias", placed(norms, op.norm_bias).at);
@@ -333,7 +332,7 @@ ShaderText Compiler::shift_mix_text(const ShiftMixOp& op, size_t op_index, std::
   const std::string mix_of =
       message("fn mix_of(z: u32) -> Mix {\n", cases, "  return Mix(", lerp.at, "u, 0u, 0u, 0u, false, false);\n}");
   chunk = norm_chunk(mixes);
-  ShaderText text = begin_norm(x.width, op.epsilon, mixes * chunk);
+  ShaderText text = begin_norm(x.width, op.epsilon, norm_workgroup(mixes * chunk), 8);
   text.constant("kX", x.values).constant("kXStride", x.values_stride()).constant("kMixes", mixes).constant("kChunk", chunk);
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
   text.text(instantiate("shift_mix", {{"MIXES", mix_of}}));
@@ -360,7 +359,7 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
   const SlotPlace& hidden = slot(compiled_.hidden_slot);
   tune("norm");
   const uint32_t chunk = norm_chunk(1);
-  ShaderText text = begin_norm(x.width, op.epsilon, chunk);
+  ShaderText text = begin_norm(x.width, op.epsilon, norm_workgroup(chunk), 8);
   text.constant("kX", x.values)
       .constant("kXStride", x.values_stride())
       .constant("kAllRows", is_head_row_count())

@@ -73,7 +73,9 @@ class Compiler {
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
   void check_wkv7(const Wkv7Op& op) const;
-  void add_wkv7(const Wkv7Op& op, size_t op_index);
+  // with_lora: the second LoRA matrices too, which are of float types.
+  void add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora);
+  void add_lora_text(const Wkv7Op& op, const WeightGroup& group, uint32_t lanes, std::string& loads, std::string& sums);
   // compile_many.cpp
   void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
@@ -84,11 +86,14 @@ class Compiler {
   void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
                        const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
   // compile_fused.cpp
-  // The ops op_index ... of a layer's time mix as fewer dispatches; false if they are not that, or do not lend themselves
+  // Adds the ops from op_index on as fewer dispatches and returns how many ops those were: 0 where they do not lend themselves
   // to it.
-  bool add_fused(size_t op_index);
+  size_t add_fused(size_t op_index);
+  bool add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index);
+  struct MixedMatrix;
+  std::string mixed_matrix_text(const MixedMatrix& matrix, const Tensor& weight, uint32_t row_vec4s, uint32_t units, bool int8,
+                                bool quantize_out) const;
   bool covers_state() const;
-  bool is_first_lora(const LinearPart& part, const Wkv7Op& wkv7) const;
   // compile_choice.cpp
   void add_choice();
   void add_argmax();
@@ -111,7 +116,7 @@ class Compiler {
   bool use_subgroups(uint32_t workgroup, uint32_t lanes) const;
   uint32_t norm_workgroup(uint32_t least_threads) const;
   uint32_t norm_chunk(uint32_t mixes) const;
-  ShaderText begin_norm(uint32_t width, float epsilon, uint32_t least_threads) const;
+  ShaderText begin_norm(uint32_t width, float epsilon, uint32_t workgroup, uint32_t lanes) const;
 
   void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid,
                 uint32_t x, uint32_t tile = 1, uint32_t state_part = 0);

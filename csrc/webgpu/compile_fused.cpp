@@ -1,6 +1,6 @@
-// Decoding one token, a layer's time mix takes four dispatches instead of five: the first LoRA matrices go with the mixing
-// (kernels/mix_lora.wgsl), the second ones with r, k and v. A dispatch that waits for the one before costs about 4 us on a
-// large GPU, as much as reading 15 MB of weights.
+// Decoding one token, a layer is five dispatches instead of eight: norm, shift and mixes go with the matrices that read them
+// (kernels/mix_linear.wgsl), and the second LoRA matrices with wkv7. A dispatch that waits for the one before costs 3.5 us on a
+// large GPU before it has done anything, as much as reading 12 MB of weights.
 #include <algorithm>
 #include <bit>
 #include <map>
@@ -12,7 +12,29 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMaxSteps = 16;  // octets of a row that a thread holds in registers
+constexpr uint32_t kManyRows = 1024;  // of a matrix whose threads take several rows each
+
+uint32_t round_up(uint32_t value, uint32_t multiple) { return ceil_div(value, multiple) * multiple; }
+
+// 32-bit registers that a unit, or an octet of a float type, takes on its way from memory (`Packed` in kernels/weights.wgsl).
+uint32_t packed_registers(DType type) {
+  switch (type) {
+    case DType::F16:
+    case DType::BF16:
+    case DType::Q2_K:
+      return 4;
+    case DType::Q5_K:
+      return 7;
+    case DType::F32:
+    case DType::Q3_K:
+    case DType::Q6_K:
+      return 8;
+    case DType::Q8_0:
+      return 9;
+    default:
+      return 6;
+  }
+}
 
 }  // namespace
 
@@ -24,98 +46,153 @@ bool Compiler::covers_state() const {
   return parts == plan_.n_layer * plan_.state_parts.size();
 }
 
-bool Compiler::is_first_lora(const LinearPart& part, const Wkv7Op& wkv7) const {
-  return part.out == wkv7.w_hidden || part.out == wkv7.a_hidden || part.out == wkv7.v_hidden || part.out == wkv7.g_hidden;
+size_t Compiler::add_fused(size_t op_index) {
+  if (!compiled_.reads_other_states || !tuning_.fuse || model_.weights->merged(op_index) == 0) return 0;
+  const auto& mix = std::get<ShiftMixOp>(plan_.ops[op_index]);
+  const auto& linear = std::get<LinearOp>(plan_.ops[op_index + 1]);
+  if (!add_mix_linear(mix, linear, op_index)) return 0;
+  if (model_.weights->merged(op_index) == 2) return 2;
+  const auto& wkv7 = std::get<Wkv7Op>(plan_.ops[op_index + 2]);
+  const std::vector<LinearMatrix> loras = second_loras(wkv7);
+  const bool with_lora = std::all_of(loras.begin(), loras.end(), [&](const LinearMatrix& lora) {
+    return traits(plan_.tensor(lora.weight).type).block_values == 1;
+  });
+  if (!with_lora) add_linear("lora", loras, model_.weights->groups(op_index + 2), false);
+  add_wkv7(wkv7, op_index + 2, with_lora);
+  return 3;
 }
 
-bool Compiler::add_fused(size_t op_index) {
-  if (!compiled_.reads_other_states || !tuning_.fuse || op_index + 2 >= plan_.ops.size()) return false;
-  const auto* mix = std::get_if<ShiftMixOp>(&plan_.ops[op_index]);
-  const auto* linear = std::get_if<LinearOp>(&plan_.ops[op_index + 1]);
-  const auto* wkv7 = std::get_if<Wkv7Op>(&plan_.ops[op_index + 2]);
-  if (mix == nullptr || linear == nullptr || wkv7 == nullptr || !model_.weights->merged(op_index)) return false;
+// A matrix of the fused dispatch: `lanes` threads a row, `rows` rows a thread, the loads of the first `early` steps before the
+// mixing.
+struct Compiler::MixedMatrix {
+  uint32_t number, lanes, groups, rows, steps, early;
+  uint32_t rows_per_workgroup() const { return rows * groups; }
+};
+
+bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index) {
   const WeightGroup& group = model_.weights->groups(op_index)[0];
-  const uint32_t width = slot(static_cast<size_t>(mix->x)).width;
-  const uint32_t octets = ceil_div(width, 8);
-
-  tune("mix_lora");
-  // The mixing kernel's text decides the workgroup, so the mixes that r, k and v read come first.
-  std::vector<LinearMatrix> later;
-  bool wanted[16] = {};
-  if (mix->out.size() > std::size(wanted)) return false;
-  for (const LinearPart& part : linear->parts) {
-    const auto z = static_cast<size_t>(std::find(mix->out.begin(), mix->out.end(), part.in) - mix->out.begin());
-    if (z == mix->out.size()) return false;
-    if (!is_first_lora(part, *wkv7)) {
-      wanted[z] = true;
-      later.push_back(
-          {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
-    } else if (traits(plan_.tensor(part.weight).type).block_values != 1 || part.accumulate) {
-      return false;
-    }
+  const SlotPlace& x = slot(static_cast<size_t>(mix.x));
+  const uint32_t quads = ceil_div(x.width, 4), octets = ceil_div(x.width, 8);
+  const auto first_out = static_cast<size_t>(linear.parts[0].out);
+  const bool quantize_out = slot(first_out).has_codes && uses_.at(first_out).codes_by_producer;
+  bool any_codes = false, any_values = false;
+  for (const LinearPart& part : linear.parts) {
+    const SlotPlace& out = slot(static_cast<size_t>(part.out));
+    if (std::find(mix.out.begin(), mix.out.end(), part.in) == mix.out.end() || part.accumulate) return false;
+    if (!quantize_out && (out.has_codes || !out.has_values)) return false;
+    (reads_codes(part.weight) ? any_codes : any_values) = true;
   }
-  for (const LinearMatrix& matrix : later) {
-    if (slot(matrix.out).has_codes || matrix.accumulate) return false;
-  }
-  uint32_t chunk = 0;
-  ShaderText text = shift_mix_text(*mix, op_index, std::span(wanted, mix->out.size()), chunk);
-  const uint32_t mixes = static_cast<uint32_t>(std::count(std::begin(wanted), std::end(wanted), true));
-  const uint32_t workgroup = norm_workgroup(mixes * chunk);
-  const uint32_t lanes = use_subgroups(workgroup, 8) ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
-  const uint32_t steps = ceil_div(octets, lanes);
-  constexpr uint32_t kOtherMemory = 6144;  // of the reductions
-  if (steps > kMaxSteps || octets * 32 + kOtherMemory > device_.limits().maxComputeWorkgroupStorageSize) return false;
+  std::string label = "mix_linear";
+  for (const LinearPart& part : linear.parts) label += message(" ", plan_.slot(part.out).name);
+  tune(label);
+  // A thread a quad of the row; outputs that are quantized come in blocks of 32.
+  const uint32_t workgroup = std::min(round_up(quads, quantize_out ? 256 : std::max(64u, subgroup_max_)), max_threads_ / 64 * 64);
+  const uint32_t most_lanes = use_subgroups(workgroup, 8) ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
+  const uint32_t memory = (any_codes ? quads * 6 : 0) + (any_values ? octets * 32 : 0) + workgroup * 16;  // with reductions
+  if (memory > device_.limits().maxComputeWorkgroupStorageSize) return false;
 
-  cost_ = shift_mix_cost(plan_, *mix);
-  const PlacedRows& lerp = placed(group, mix->lerp);
-  std::map<DType, uint32_t> kinds;
-  std::string cases, instances, of;
-  uint32_t workgroups = 0;
-  for (const LinearPart& part : linear->parts) {
-    if (!is_first_lora(part, *wkv7)) continue;
+  vector(mix.norm_weight), vector(mix.norm_bias), vector(mix.lerp);
+  const PlacedRows& lerp = placed(group, mix.lerp);
+  ShaderText text = begin_norm(x.width, mix.epsilon, workgroup, most_lanes);
+  text.constant("kTile", 1u).constant("kHeadRows", false).constant("kX", x.values);
+  text.constant("kNormWeight", placed(group, mix.norm_weight).at).constant("kNormBias", placed(group, mix.norm_bias).at);
+  text.constant("kMixedCodes", any_codes ? quads / 4 : 1).constant("kMixedHeads", any_codes ? quads / 8 : 1);
+  text.constant("kMixedValues", any_values ? octets * 2 : 1);
+  text.file("activate").file("linear_part").file("dot_int8").file("dot_f32").file("float_weights");
+
+  cost_ = shift_mix_cost(plan_, mix);
+  std::map<std::pair<DType, bool>, MixedMatrix> kinds;
+  std::string cases, instances, parts;
+  uint32_t workgroups = 0, outputs = 0;
+  for (const LinearPart& part : linear.parts) {
     const Tensor& weight = plan_.tensor(part.weight);
     const PlacedRows& rows = placed(group, part.weight);
-    count(rows, weight, false);
-    const auto [kind, is_new] = kinds.emplace(weight.type, static_cast<uint32_t>(kinds.size()));
+    const SlotPlace& out = slot(static_cast<size_t>(part.out));
+    const bool is_float = traits(weight.type).block_values == 1;
+    const bool many = weight.ne1 >= kManyRows;
+    count(rows, weight, reads_codes(part.weight));
+    const auto [kind, is_new] = kinds.emplace(std::pair(weight.type, many), MixedMatrix{});
+    MixedMatrix& m = kind->second;
     if (is_new) {
-      const std::string type = lower(traits(weight.type).name);
-      std::string loads, dots;
-      for (uint32_t step = 0; step < steps; ++step) {
-        const bool exact = (step + 1) * lanes <= octets;
-        const std::string octet =
-            exact ? message(step * lanes, "u + lane") : message("min(", step * lanes, "u + lane, ", octets - 1, "u)");
-        const std::string dot = message("dot(w", step, ".low, mixed[2u * (", octet, ")]) + dot(w", step,
-                                        ".high, mixed[2u * (", octet, ") + 1u])");
-        loads += message("let w", step, " = octet_", type, "(row_at, ", octet, ");\n  ");
-        dots += exact ? message("sum += ", dot, ";\n  ")
-                      : message("sum += select(0.0, ", dot, ", ", step * lanes, "u + lane < ", octets, "u);\n  ");
-      }
-      const std::string name = message("k", kind->second);
-      instances += instantiate(
-          "mix_lora_kind",
-          {{"NAME", name}, {"TYPE", type}, {"STRIDE", message(rows.row_vec4s)}, {"LOADS", loads}, {"DOTS", dots}});
-      cases += message("case ", kind->second, "u: { lora_", name, "(lora, thread); }\n      ");
+      const uint32_t units = is_float ? octets : x.width / 32;
+      m.number = static_cast<uint32_t>(kinds.size() - 1);
+      m.lanes = std::min(most_lanes, is_float ? 32u : tuning_.mix_lanes);
+      m.groups = workgroup / m.lanes;
+      m.rows = !many ? 1 : is_float ? tuning_.mix_float_rows : tuning_.mix_rows;
+      while (quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
+      m.steps = ceil_div(units, m.lanes);
+      m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
+      outputs = std::max(outputs, m.rows_per_workgroup());
+      if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
+      instances += mixed_matrix_text(m, weight, rows.row_vec4s, units, reads_codes(part.weight), quantize_out);
+      cases += message("case ", m.number, "u: { run_k", m.number, "(part, keeps_state, thread); }\n    ");
     }
-    const uint32_t first = workgroups, rows_each = workgroup / lanes;
-    workgroups += ceil_div(weight.ne1, rows_each);
-    const auto z = static_cast<uint32_t>(std::find(mix->out.begin(), mix->out.end(), part.in) - mix->out.begin());
-    // LoraRows(kind, weights, rows, first, lerp, out, activation)
-    of += message("  if (at < ", workgroups, "u) { return LoraRows(", kind->second, "u, ", rows.at, "u, ", weight.ne1,
-                  "u, (at - ", first, "u) * ", rows_each, "u, ", lerp.at + z * lerp.row_vec4s, "u, ",
-                  slot(static_cast<size_t>(part.out)).values, "u, ", activation_number(part.activation, false), "u); }\n");
+    const uint32_t first = workgroups;
+    workgroups += ceil_div(rows.rows, m.rows_per_workgroup());
+    const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), part.in) - mix.out.begin());
+    // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
+    parts += message("  if (workgroup < ", workgroups, "u) { return Part(", m.number, "u, ", rows.at, "u, ", rows.rows,
+                     "u, (workgroup - ", first, "u) * ", m.rows_per_workgroup(), "u, ", lerp.at + z * lerp.row_vec4s, "u, 0u, ",
+                     quantize_out ? out.codes : out.values, "u, ", out.heads, "u, 0u, ", out.padded, "u, ",
+                     activation_number(part.activation, false), "u); }\n");
   }
-  const uint32_t chunks = ceil_div(ceil_div(width, 4), chunk);
-  text.constant("kChunks", chunks).constant("kLanes", lanes).constant("kOctets", octets);
-  text.file("float_weights").file("activate").text(instances);
-  text.text(message("fn lora_of(at: u32) -> LoraRows {\n", of, "  return LoraRows();\n}"));
-  text.text(instantiate("mix_lora", {{"KINDS", cases}}));
-  dispatch_state("mix_lora", text, "vec4<f32>", group, Grid::SequenceRows, chunks + workgroups, mix->layer,
-                 mix->state_part);
-
-  for (const LinearMatrix& matrix : second_loras(*wkv7)) later.push_back(matrix);
-  add_linear("linear r k v lora", later, model_.weights->groups(op_index + 1), false);
-  add_wkv7(*wkv7, op_index + 2);
+  if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
+  text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
+  text.text(instances).text(instantiate("mix_linear", {{"KINDS", cases}}));
+  dispatch_state(label, text, "vec4<f32>", group, Grid::SequenceRows, workgroups, mix.layer, mix.state_part);
   return true;
+}
+
+std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weight, uint32_t row_vec4s, uint32_t units,
+                                        bool int8, bool quantize_out) const {
+  const std::string type = lower(traits(weight.type).name);
+  const bool is_float = traits(weight.type).block_values == 1;
+  const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
+  const auto exact = [&](uint32_t step) { return (step + 1) * m.lanes <= units; };
+  const auto load = [&](uint32_t step) {
+    std::string text = exact(step) ? message("let at", step, " = lane + ", step * m.lanes, "u;\n  ")
+                                   : message("let at", step, " = min(lane + ", step * m.lanes, "u, ", units - 1, "u);\n  ");
+    for (uint32_t r = 0; r < m.rows; ++r)
+      text += message("let w", step, "_", r, " = load_", type, "(row", r, ", at", step, ", ", units, "u);\n  ");
+    return text;
+  };
+  const auto dot = [&](uint32_t step) {
+    std::string text;
+    if (!is_float) text = message("let x", step, int8 ? " = mixed_input(at" : " = mixed_unit(at", step, ");\n  ");
+    for (uint32_t r = 0; r < m.rows; ++r) {
+      const std::string packed = message("w", step, "_", r);
+      std::string product;
+      if (is_float) {
+        product = message("dot_octet(unpack_", type, "(", packed, "), at", step, ")");
+      } else {
+        const std::string block = message("unpack_", type, "(", packed, ", row", r, ", at", step, ", ", units, "u)");
+        product = int8 ? message(sixteens ? "dot16(" : "dot32(", block, ", x", step, ")")
+                       : message("dot_f32(unit_values(", block, "), x", step, ")");
+      }
+      if (!exact(step)) product = message("select(0.0, ", product, ", lane + ", step * m.lanes, "u < ", units, "u)");
+      text += message("sums[", r, "] += ", product, ";\n  ");
+    }
+    return text;
+  };
+  std::string loads, dots;
+  for (uint32_t r = 0; r < m.rows; ++r) {
+    loads += message("let row", r, " = part.weights + min(part.first + ", r * m.groups, "u + group, part.rows - 1u) * ",
+                     row_vec4s, "u;\n  ");
+  }
+  for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
+  for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
+  const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish",
+                                         {{"SUMS", message(m.rows)},
+                                          {"LANES", message(m.lanes)},
+                                          {"ROWS", message(m.rows)},
+                                          {"GROUPS", message(m.groups)}});
+  return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
+                                         {"LANES", message(m.lanes)},
+                                         {"ROWS", message(m.rows)},
+                                         {"CODES", int8 ? "true" : "false"},
+                                         {"LOADS", loads},
+                                         {"DOTS", dots},
+                                         {"FINISH", finish}});
 }
 
 }  // namespace rwkvnative::webgpu

@@ -95,7 +95,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     // Of whole tensors: how a head is cut must not change its sums.
     for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
-    text.constant("kTile", kTile).file("weights").file("activations").file("activate");
+    text.constant("kTile", kTile).file("weights").file("activations").file("activate").file("linear_part");
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedRows& placed_rows : group.rows) {
       const auto matrix = std::find_if(matrices.begin(), matrices.end(),

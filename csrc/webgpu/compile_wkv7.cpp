@@ -1,4 +1,4 @@
-// The time mix: the second LoRA matrices as a linear dispatch, then kernels/wkv7.wgsl.
+// The time mix: the second LoRA matrices and kernels/wkv7.wgsl, in one dispatch or in two.
 #include <algorithm>
 
 #include "core/cost.h"
@@ -26,7 +26,7 @@ std::vector<Compiler::LinearMatrix> Compiler::second_loras(const Wkv7Op& op) con
 
 void Compiler::add(const Wkv7Op& op, size_t op_index) {
   add_linear("lora", second_loras(op), model_.weights->groups(op_index), false);
-  add_wkv7(op, op_index);
+  add_wkv7(op, op_index, false);
 }
 
 void Compiler::check_wkv7(const Wkv7Op& op) const {
@@ -41,10 +41,38 @@ void Compiler::check_wkv7(const Wkv7Op& op) const {
   }
 }
 
-void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
+// For kernels/wkv7_lora_here.wgsl: lines that load a head's rows of the second LoRA matrices, and lines that sum them up.
+void Compiler::add_lora_text(const Wkv7Op& op, const WeightGroup& group, uint32_t lanes, std::string& loads,
+                             std::string& sums) {
+  loads = "let lora_row = thread / kGroups;\n  let lora_lane = thread % kGroups;\n  ";
+  for (const LinearMatrix& lora : second_loras(op)) {
+    const Tensor& weight = plan_.tensor(lora.weight);
+    const PlacedRows& rows = placed(group, lora.weight);
+    const std::string type = lower(traits(weight.type).name);
+    const size_t z = lora.out - compiled_.lora_slots;
+    const uint32_t octets = ceil_div(weight.ne0, 8), hidden = slot(lora.in).values;
+    loads += message("let row", z, " = ", rows.at, "u + (head * kHeadSize + lora_row) * ", rows.row_vec4s, "u;\n  ");
+    sums += message("var sum", z, " = 0.0;\n  ");
+    for (uint32_t step = 0; step * lanes < octets; ++step) {
+      const bool exact = (step + 1) * lanes <= octets;
+      const std::string octet = exact ? message("lora_lane + ", step * lanes, "u")
+                                      : message("min(lora_lane + ", step * lanes, "u, ", octets - 1, "u)");
+      const std::string w = message("w", z, "_", step);
+      loads += message("let ", w, " = load_", type, "(row", z, ", ", octet, ", ", octets, "u);\n  ");
+      std::string dot = message("lora_dot(unpack_", type, "(", w, "), ", hidden, "u + 2u * (", octet, "))");
+      if (!exact) dot = message("select(0.0, ", dot, ", lora_lane + ", step * lanes, "u < ", octets, "u)");
+      sums += message("sum", z, " += ", dot, ";\n  ");
+    }
+    sums += message("keep_lora(", z, "u, lora_row, lora_lane, sum", z, ");\n  ");
+    count(rows, weight, false);
+  }
+  sums += "workgroupBarrier();";
+}
+
+void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora) {
   check_wkv7(op);
   const bool first_layer = op.v_hidden == kNone;
-  const std::string label = first_layer ? "wkv7 first layer" : "wkv7";
+  const std::string label = message(with_lora ? "lora wkv7" : "wkv7", first_layer ? " first layer" : "");
   tune(one_token() ? label : "wkv7 chunk");
   if (!one_token()) return add_wkv7_many(op, op_index);
   const WeightGroup& group = model_.weights->groups(op_index)[0];
@@ -58,7 +86,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   const SlotPlace& out = at(op.out);
   const bool quantize = out.has_codes && uses_[static_cast<size_t>(op.out)].codes_by_producer;
 
-  ShaderText text = begin(workgroup, 8);
+  ShaderText text = begin(workgroup, std::max(8u, groups));
   text.constant("kHeadSize", n).constant("kGroups", groups).constant("kKeys", n / groups);
   text.constant("kEpsilon", op.norm_epsilon).constant("kFirstLayer", first_layer);
   text.constant("kStride", r.values_stride())
@@ -67,7 +95,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
       .constant("kV", at(op.v).values);
   text.constant("kVFirst", at(op.v_first).values).constant("kOut", out.values).constant("kWriteValues", out.has_values);
   size_t lora = compiled_.lora_slots;
-  for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) text.constant(name, slot(lora++).values);
+  for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) if (!with_lora) text.constant(name, slot(lora++).values);
   struct Vector {
     const char* name;
     TensorId id;
@@ -84,8 +112,16 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
     text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).file("quantize_quad");
     store = instantiate("wkv7_quantize", {});
   }
-  text.text(instantiate("wkv7", {{"QUANTIZE", store}}));
-  cost_ = wkv7_cost(plan_);
+  std::string lora_loads, lora_sums;
+  if (with_lora) {
+    text.file("float_weights");
+    add_lora_text(op, group, groups, lora_loads, lora_sums);
+  }
+  text.text(instantiate("wkv7", {{"QUANTIZE", store},
+                                 {"LORA", instantiate(with_lora ? "wkv7_lora_here" : "wkv7_lora_slots", {})},
+                                 {"LORA_LOADS", lora_loads},
+                                 {"LORA_SUMS", lora_sums}}));
+  cost_ = cost_ + wkv7_cost(plan_);
   dispatch_state(label, text, "f32", group, Grid::EachSequence, plan_.n_head, op.layer, op.state_part);
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
 }

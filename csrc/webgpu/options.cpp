@@ -66,6 +66,10 @@ const std::map<std::string_view, Constant>& constants() {
       {"wkv_step_groups", {&Tuning::wkv_step_groups, 4, 16, true, true}},
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
+      {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},
+      {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
+      {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},
+      {"mix_registers", {&Tuning::mix_registers, 0, 256, false, true}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
@@ -151,6 +155,9 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t groups : {2, 4, 16}) variants.push_back(message("wkv_groups=", groups));
   for (uint32_t values : {16, 64}) variants.push_back(message("wkv_values=", values));
   for (uint32_t groups : {8, 16}) variants.push_back(message("wkv_step_groups=", groups));
+  for (uint32_t lanes : {8, 32}) variants.push_back(message("mix_lanes=", lanes));
+  for (uint32_t rows : {1, 4}) variants.push_back(message("mix_rows=", rows));
+  for (uint32_t registers : {0, 48}) variants.push_back(message("mix_registers=", registers));
   variants.emplace_back("int8=0");
   variants.emplace_back("fuse=0");
   return variants;

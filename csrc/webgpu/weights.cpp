@@ -94,7 +94,7 @@ Demand Weights::demand(uint64_t working) const {
 void Weights::group(const Plan& plan, uint64_t head_limit) {
   ops_.clear();
   units_.clear();
-  merged_.assign(plan.ops.size(), false);
+  merged_.assign(plan.ops.size(), 0);
   embeds_.assign(plan.ops.size(), false);
   uint32_t unit = kNoUnit, layer = UINT32_MAX;
   const auto enter_layer = [&](const Op& op) {
@@ -114,10 +114,11 @@ void Weights::group(const Plan& plan, uint64_t head_limit) {
   for (size_t i = 0; i < plan.ops.size(); ++i) {
     const Op& op = plan.ops[i];
     enter_layer(op);
-    if (i + 2 < plan.ops.size() && std::holds_alternative<ShiftMixOp>(op) &&
-        std::holds_alternative<LinearOp>(plan.ops[i + 1]) && std::holds_alternative<Wkv7Op>(plan.ops[i + 2])) {
+    if (i + 1 < plan.ops.size() && std::holds_alternative<ShiftMixOp>(op) &&
+        std::holds_alternative<LinearOp>(plan.ops[i + 1])) {
+      const size_t n = i + 2 < plan.ops.size() && std::holds_alternative<Wkv7Op>(plan.ops[i + 2]) ? 3 : 2;
       WeightGroup group;
-      for (size_t j = i; j < i + 3; ++j) {
+      for (size_t j = i; j < i + n; ++j) {
         const OpTensors tensors = std::visit(CollectTensors{}, plan.ops[j]);
         for (const auto* ids : {&tensors.together, &tensors.matrices}) {
           for (TensorId id : *ids) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
@@ -125,9 +126,9 @@ void Weights::group(const Plan& plan, uint64_t head_limit) {
       }
       if (group.bytes <= device_.max_binding()) {
         join(group);
-        merged_[i] = true;
-        ops_.insert(ops_.end(), 3, {group});
-        i += 2;
+        merged_[i] = n;
+        ops_.insert(ops_.end(), n, {group});
+        i += n - 1;
         continue;
       }
     }
@@ -189,7 +190,7 @@ std::vector<const WeightGroup*> Weights::each_group() const {
   std::vector<const WeightGroup*> each;
   for (size_t op = 0; op < ops_.size(); ++op) {
     for (const WeightGroup& group : ops_[op]) each.push_back(&group);
-    if (merged_[op]) op += 2;
+    if (merged_[op] != 0) op += merged_[op] - 1;
   }
   return each;
 }
@@ -212,7 +213,7 @@ void Weights::place() {
     if (table_on_host_ && embeds_[op]) ops_[op].resize(1);
     for (WeightGroup& group : ops_[op])
       if (group.unit == kNoUnit || !units_[group.unit].streams()) place_in_buffer(group);
-    if (merged_[op]) op += 2;
+    if (merged_[op] != 0) op += merged_[op] - 1;
   }
   uint64_t slot_bytes = 0;
   for (const Unit& unit : units_) {
@@ -228,9 +229,8 @@ void Weights::place() {
       group.offset = filled[group.unit];
       filled[group.unit] += round_up(group.bytes, kAlignment);
     }
-    if (!merged_[op]) continue;
-    ops_[op + 1] = ops_[op + 2] = ops_[op];
-    op += 2;
+    for (size_t other = 1; other < merged_[op]; ++other) ops_[op + other] = ops_[op];
+    if (merged_[op] != 0) op += merged_[op] - 1;
   }
 }
 

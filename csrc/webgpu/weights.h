@@ -43,11 +43,11 @@ class Weights {
           const std::function<void(uint64_t, uint64_t)>& progress);
 
   // Groups of an op: [0] the vectors of Embed and Head, everything of ShiftMix and Wkv7; then the pieces of matrices.
-  // ShiftMix, Linear and Wkv7 in a row share one group where it fits a binding: see merged(). Embed has no pieces if
+  // ShiftMix, Linear and perhaps Wkv7 in a row share one group where it fits a binding: see merged(). Embed has no pieces if
   // table_on_host().
   std::span<const WeightGroup> groups(size_t op) const { return ops_.at(op); }
-  // Whether ops op, op + 1 and op + 2 share one group.
-  bool merged(size_t op) const { return merged_.at(op); }
+  // How many ops from op on share one group; 0 where it is not the first of several.
+  size_t merged(size_t op) const { return merged_.at(op); }
   // What a dispatch binds for a group: of a streamed unit, its slot.
   WGPUBuffer buffer(const WeightGroup& group) const { return buffers_.at(group.buffer).get(); }
   uint64_t device_bytes() const;
@@ -67,7 +67,7 @@ class Weights {
 
   const Device& device_;
   std::vector<std::vector<WeightGroup>> ops_;
-  std::vector<bool> merged_;
+  std::vector<size_t> merged_;  // of the first op of a shared group: how many share it
   std::vector<bool> embeds_;  // whether the op is an Embed
   std::vector<Unit> units_;
   bool table_on_host_ = false;
