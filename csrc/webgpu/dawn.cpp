@@ -69,6 +69,7 @@ Dawn load() {
 #define RWKVNATIVE_LOOK_UP(name) look_up(get, functions.name, "wgpu" #name);
   RWKVNATIVE_DAWN_FUNCTIONS(RWKVNATIVE_LOOK_UP)
 #undef RWKVNATIVE_LOOK_UP
+  functions.DeviceForceLoss = reinterpret_cast<decltype(functions.DeviceForceLoss)>(get(view("wgpuDeviceForceLoss")));
   return functions;
 }
 

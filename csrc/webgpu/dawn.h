@@ -34,6 +34,8 @@ struct Dawn {
 #define RWKVNATIVE_MEMBER(name) decltype(&wgpu##name) name = nullptr;
   RWKVNATIVE_DAWN_FUNCTIONS(RWKVNATIVE_MEMBER)
 #undef RWKVNATIVE_MEMBER
+  // Dawn's own, for tests, declared in no header; or null.
+  void (*DeviceForceLoss)(WGPUDevice, WGPUDeviceLostReason, WGPUStringView) = nullptr;
   // The wheel's own addition, or null: fills up to `capacity` adapters, returns how many there are.
   size_t (*enumerate_adapters)(WGPUInstance, const WGPURequestAdapterOptions*, WGPUAdapter*, size_t capacity) = nullptr;
 };

@@ -129,7 +129,9 @@ void Device::open(WGPUAdapter adapter) {
   descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView text_view,
                                                   void* fault, void*) {
     if (reason == WGPUDeviceLostReason_Destroyed || reason == WGPUDeviceLostReason_CallbackCancelled) return;
-    static_cast<Fault*>(fault)->record("the device was lost: " + text(text_view));
+    const std::string why = text(text_view);  // its first line; the others are Dawn's own trace
+    static_cast<Fault*>(fault)->record("the device was lost (" + why.substr(0, why.find('\n')) +
+                                       "); what was on it is gone: load the model again, or use device=\"cpu\"");
   };
   descriptor.uncapturedErrorCallbackInfo.userdata1 = fault_.get();
   descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType, WGPUStringView text_view,
@@ -160,7 +162,8 @@ void Device::open(WGPUAdapter adapter) {
   max_binding_ = std::min({limits_.maxStorageBufferBindingSize, limits_.maxBufferSize, options_.max_binding}) / 256 * 256;
   if (max_binding_ < kMinBinding) {
     throw DeviceError(
-        message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding));
+        message("[webgpu] ", info_.name, ": bindings of ", max_binding_, " bytes, expected at least ", kMinBinding,
+                "; use another device"));
   }
   if (options_.host_pointer && has(WGPUFeatureName_HostMappedPointer)) read_host_alignment();
   WGPUAdapterInfo adapter_info{};
@@ -283,6 +286,10 @@ void Device::submit(EncoderHandle encoder) const {
   const CommandBufferHandle commands(dawn().CommandEncoderFinish(encoder.get(), &descriptor));
   const WGPUCommandBuffer raw = commands.get();
   dawn().QueueSubmit(queue(), 1, &raw);
+  if (options_.lost_at_submit != UINT64_MAX && ++submits_ == options_.lost_at_submit) {
+    if (dawn().DeviceForceLoss == nullptr) throw InputError("[webgpu] RWKVNATIVE_WEBGPU_FAIL: this Dawn has no wgpuDeviceForceLoss");
+    dawn().DeviceForceLoss(get(), WGPUDeviceLostReason_Unknown, view("a test asked for it"));
+  }
 }
 
 void Device::read(WGPUBuffer buffer, uint64_t offset, std::span<std::byte> out) const {

@@ -1,6 +1,7 @@
 // An opened GPU: its limits and features, memory, waiting, and what went wrong on it.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -111,6 +112,7 @@ class Device {
   DeviceInfo info_;
   Options options_;
   AdapterHandle adapter_;
+  mutable std::atomic<uint64_t> submits_ = 0;  // for Options::lost_at_submit
   std::unique_ptr<Fault> fault_;  // before the device: its callbacks write here until it is gone
   DeviceHandle device_;
   QueueHandle queue_;

@@ -184,6 +184,15 @@ Options Options::from_environment() {
   limit("RWKVNATIVE_WEBGPU_MAX_BINDING", options.max_binding);
   limit("RWKVNATIVE_WEBGPU_MEMORY", options.memory);
   limit("RWKVNATIVE_WEBGPU_HOST_CACHE", options.host_cache);
+  for_each_item(variable("RWKVNATIVE_WEBGPU_FAIL"), ',', [&](const std::string& item) {
+    if (item.rfind("lost=", 0) == 0) {
+      options.lost_at_submit = number<uint64_t>("RWKVNATIVE_WEBGPU_FAIL", std::string_view(item).substr(5));
+    } else if (item.rfind("kernel=", 0) == 0) {
+      options.broken_kernel = item.substr(7);
+    } else {
+      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_FAIL: expected lost=N or kernel=TEXT, got \"", item, "\""));
+    }
+  });
   options.tuned = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));
   return options;
 }

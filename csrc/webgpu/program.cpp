@@ -12,6 +12,8 @@
 namespace rwkvnative::webgpu {
 namespace {
 
+constexpr size_t kFirstShare = 16;  // dispatches that are submitted before the rest is encoded
+
 const DeviceState& device_state(const State& state, const StateArena* arena) {
   const auto* own = dynamic_cast<const DeviceState*>(&state);
   if (own == nullptr || own->arena() != arena) throw InputError("[webgpu] the state belongs to another model");
@@ -238,6 +240,27 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
   dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
 }
 
+// A token's first dispatches are submitted while the rest is encoded: where nobody else keeps the device busy it has work
+// after the first few, not after all of them.
+void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
+  const Device& device = *model_->device;
+  const bool idle = std::all_of(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
+  const size_t n = compiled_.dispatches.size();
+  for (size_t begin = 0, share = kFirstShare; begin < n; share *= 4) {
+    const size_t end = idle && n - begin > 2 * share ? begin + share : n;
+    WGPUComputePassDescriptor descriptor{};
+    {
+      const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+      for (size_t i = begin; i < end; ++i) encode(pass.get(), compiled_.dispatches[i], sequences, work);
+      dawn().ComputePassEncoderEnd(pass.get());
+    }
+    begin = end;
+    if (begin == n) break;
+    device.submit(std::move(encoder));
+    encoder = device.create_encoder("program");
+  }
+}
+
 void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
   WeightStream& stream = *model_->stream;
   try {
@@ -303,6 +326,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     throw InputError(message("[webgpu] submit: ", flights_.size(), " tickets are open already; wait for one first"));
   Flight& flight = *free;
   const Device& device = *model_->device;
+  device.check();
   const auto lock = model_->states->lock();
   const Work work = prepare(sequences);
 
@@ -311,10 +335,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
   if (!compiled_.runs.empty()) {
     encode_streaming(encoder, sequences, work);
   } else {
-    WGPUComputePassDescriptor descriptor{};
-    const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
-    for (const Dispatch& dispatch : compiled_.dispatches) encode(pass.get(), dispatch, sequences, work);
-    dawn().ComputePassEncoderEnd(pass.get());
+    encode_whole(encoder, sequences, work);
   }
   flight.sequences = work.sequences;
   flight.head_rows = work.head_rows;

@@ -111,6 +111,7 @@ class DeviceProgram final : public Program {
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
+  void encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;

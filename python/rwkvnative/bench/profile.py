@@ -205,7 +205,7 @@ def experiment(subject: Subject, record: StepRecord, repeats: int, warm_seconds:
             if [op["label"] for op in step["ops"]] != [op.label for op in record.ops]:
                 raise AssertionError("the experiment runs other ops than the profile")
             for op, changed in zip(record.ops, step["ops"], strict=True):
-                if op.kind in ("linear", "head", "mix_lora", "lora", "matmat"):
+                if op.kind in ("linear", "head", "mix_linear", "lora", "matmat"):
                     share = op.microseconds / op.raw_microseconds if op.raw_microseconds else 0.0
                     own = max(0.1 * changed["microseconds"], changed["microseconds"] - record.overhead_microseconds)
                     setattr(op, name, own if record.overhead_microseconds else changed["microseconds"] * share)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,12 +81,32 @@ def _short(value: Any) -> str:
     return str(value)
 
 
+@contextmanager
+def _without_dawn_warnings() -> Iterator[None]:
+    """Dawn tells the process's stderr which limits of a software adapter it reduced, and has no switch for that. Other lines
+    written meanwhile come out afterwards."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            caught.seek(0)
+            for line in caught.read().splitlines(keepends=True):
+                if not line.startswith(b"Warning: ") or b"artificially reduced" not in line:
+                    os.write(2, line)
+
+
 @command
 def devices(json: opt.Json = False) -> None:
     """List the devices that --device takes, best first."""
     from ..model import devices as list_devices
 
-    found = list_devices()
+    with _without_dawn_warnings():
+        found = list_devices()
     if json:
         print_json(found)
         return
