@@ -18,7 +18,11 @@ from rwkvnative.errors import DeviceError, InputError
 TINY = dict(n_embd=32, head_size=16, n_layer=1, n_ff=64, n_vocab=40, ranks=(4, 4, 4, 8))
 
 
-@pytest.fixture(params=webgpu_devices.SOFTWARE)
+# RWKVNATIVE_TEST_GPUS=NVIDIA, a part of an adapter's name, runs these on hardware instead.
+GPUS = os.environ["RWKVNATIVE_TEST_GPUS"].split(",") if "RWKVNATIVE_TEST_GPUS" in os.environ else webgpu_devices.SOFTWARE
+
+
+@pytest.fixture(params=GPUS)
 def gpu(request) -> str:
     return webgpu_devices.require(request.param)
 
