@@ -130,8 +130,22 @@ void Compiler::plan_slots() {
       for (const LinearPart& part : linear->parts) use(part.out).codes_by_producer = codes_only;
     }
   }
+  // Kernels of compile_many.cpp that make whole rows.
+  for (const Op& op : plan_.ops) {
+    if (one_token()) break;
+    if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
+      for (SlotId out : mix->out) use(out).halves_by_producer = use(out).halves;
+    } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op); wkv7 != nullptr && !crowd()) {
+      use(wkv7->out).halves_by_producer = use(wkv7->out).halves;
+    }
+  }
   for (SlotUse& slot_use : uses_) {
-    if (!slot_use.codes || !slot_use.codes_by_producer || slot_use.halves) slot_use.values = true;
+    const bool written_otherwise =
+        (slot_use.codes && slot_use.codes_by_producer) || (slot_use.halves && slot_use.halves_by_producer);
+    if (!written_otherwise || (slot_use.codes && !slot_use.codes_by_producer) ||
+        (slot_use.halves && !slot_use.halves_by_producer)) {
+      slot_use.values = true;
+    }
   }
 }
 

@@ -102,12 +102,14 @@ class Compiler {
   struct SlotUse {
     bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16
     bool codes_by_producer = true;       // else quantize.wgsl after it
+    bool halves_by_producer = false;     // else pack_halves.wgsl before it is read
   };
   bool reads_codes(TensorId weight) const;
   bool is_head_row_count() const { return shape_.readout == Readout::AllLogits; }
   uint32_t head_rows() const { return is_head_row_count() ? shape_.rows : shape_.sequences; }
   uint32_t tile(uint32_t rows) const;
   bool one_token() const { return shape_.rows == 1 && shape_.sequences == 1; }
+  bool crowd() const { return shape_.sequences > 1 && shape_.rows == shape_.sequences; }  // a token for each of many
   const SlotPlace& slot(size_t id) const { return compiled_.activations[id]; }
   const Tensor& vector(TensorId id) const;  // F32, or throws
 

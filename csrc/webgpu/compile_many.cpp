@@ -38,19 +38,26 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   const SlotPlace& x = slot(static_cast<size_t>(op.x));
   vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
   const PlacedRows& lerp = placed(group, op.lerp);
-  std::string mixes;
+  std::string mixes, largest;
   for (uint32_t z = 0; z < op.out.size(); ++z) {
     const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
-    mixes += message("make_mix(row, quad, exists, h[i], previous[i], ", lerp.at + z * lerp.row_vec4s, "u, ", out.values,
-                     "u, ", out.codes, "u, ", out.heads, "u, ", out.has_values ? "true" : "false", ", ",
-                     out.has_codes ? "true" : "false", ");\n    ");
+    const bool halves = uses_[static_cast<size_t>(op.out[z])].halves_by_producer;
+    const uint32_t lerp_at = lerp.at + z * lerp.row_vec4s;
+    const auto flag = [](bool value) { return value ? "true" : "false"; };
+    mixes += message("make_mix(", z, "u, row, quad, exists, h[i], previous[i], ", lerp_at, "u, ", out.values, "u, ", out.codes,
+                     "u, ", out.heads, "u, ", out.halves, "u, ", out.scales, "u, ", flag(out.has_values), ", ",
+                     flag(out.has_codes), ", ", flag(halves), ");\n    ");
+    if (halves) largest += message("find_largest(", z, "u, &h, &previous, ", lerp_at, "u, thread);\n  ");
   }
+  if (!largest.empty()) largest = "clear_largest(thread);\n  " + largest + "workgroupBarrier();";
   const uint32_t quads = ceil_div(x.width, 4), workgroup = row_workgroup(quads);
   ShaderText text = begin_row(x.width, workgroup);
   text.constant("kEpsilon", op.epsilon).constant("kSequences", shape_.sequences);
   text.constant("kX", x.values).constant("kXStride", x.values_stride());
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
-  text.file("layer_norm").file("quantize_quad").text(instantiate("shift_mix_many", {{"MIXES", mixes}}));
+  text.constant("kHalvesStride", x.halves_stride()).constant("kHalfRows", static_cast<uint32_t>(op.out.size()));
+  text.file("layer_norm").file("quantize_quad").file("halves");
+  text.text(instantiate("shift_mix_many", {{"MIXES", mixes}, {"LARGEST", largest}}));
   cost_ = shift_mix_cost(plan_, op);
   dispatch_states(message("shift_mix ", op.out.size()), text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer,
                   op.state_part);
@@ -94,7 +101,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     text.file("quantize_quad");
   };
 
-  if (shape_.rows == shape_.sequences) {  // a crowd, each with one token
+  if (crowd()) {
     // Groups of keys: a thread holds four values of whole quads of keys, and there is at least one thread for each channel.
     uint32_t groups = 4;
     while (groups * 2 <= tuning_.wkv_step_groups && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
@@ -131,7 +138,9 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
 
     ShaderText finish = begin_row(plan_.n_embd, workgroup);
     inputs(finish), after(finish);
-    finish.file("wkv7_finish");
+    finish.constant("kHasHalves", uses_[static_cast<size_t>(op.out)].halves_by_producer).constant("kOutHalves", out.halves);
+    finish.constant("kOutScales", out.scales).constant("kHalvesStride", out.halves_stride()).constant("kHalfRows", 1u);
+    finish.file("halves").file("wkv7_finish");
     cost_.row_bytes = 6 * sizeof(float) * plan_.n_embd;
     dispatch("wkv7 finish", finish.str(), Bindings::Main, bind_main("wkv7 finish", &group), Grid::Rows, 1);
   }

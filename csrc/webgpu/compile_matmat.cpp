@@ -120,8 +120,10 @@ MatMat Compiler::matmat(uint32_t rows) const {
 void Compiler::add_pack(std::span<const LinearMatrix> matrices, bool of_head) {
   std::vector<size_t> inputs;
   for (const LinearMatrix& matrix : matrices) {
-    if (std::find(inputs.begin(), inputs.end(), matrix.in) == inputs.end()) inputs.push_back(matrix.in);
+    const bool packed = matrix.in < uses_.size() && uses_[matrix.in].halves_by_producer;
+    if (!packed && std::find(inputs.begin(), inputs.end(), matrix.in) == inputs.end()) inputs.push_back(matrix.in);
   }
+  if (inputs.empty()) return;
   std::vector<uint32_t> table;
   for (size_t input : inputs) {
     const SlotPlace& in = slot(input);

@@ -1,7 +1,8 @@
 // What follows the recurrence of RWKV-7's time mix, by rows:
 //   out = (groupnorm(y) + v sum(r k r_k)) g, per head
 //
-// weights: r_k and the group norm [C]. act, [C] a row: y of wkv7_chunk.wgsl, r k v, lora_g = g in; out as float32, int8 or both.
+// weights: r_k and the group norm [C]. act, [C] a row: y of wkv7_chunk.wgsl, r k v, lora_g = g in; out as float32, int8, float16 or
+// several of these.
 // One workgroup a row; thread t makes quads t, t + kWorkgroup, ...; all float32.
 const kQuadsOfHead = kHeadSize / 4u;
 
@@ -44,13 +45,28 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     if (quad < kQuads) { sums[quad] = vec2(dot(y[i], y[i]), 0.0); }
   }
   workgroupBarrier();
+  var most = 0.0;
+  for (var i = 0u; i < kPerThread; i++) {
+    let quad = min(thread + i * kWorkgroup, kQuads - 1u);
+    let scale = inverseSqrt(head_sum(quad).x / f32(kHeadSize) + kEpsilon);
+    let normed = y[i] * scale * weight_vec4(kNormWeight + quad) + weight_vec4(kNormBias + quad);
+    y[i] = (normed + act_vec4(kV + row + quad) * bonus[i]) * act_vec4(kLoraG + row + quad);
+    most = max(most, magnitude(y[i]));
+  }
+  var exponent = 0u;
+  if (kHasHalves) {
+    clear_largest(thread);
+    note_largest(0u, most, thread);
+    workgroupBarrier();
+    exponent = half_exponent(0u);
+    if (thread == 0u) { store_half_factor(4u * kOutScales + workgroup.x, exponent); }
+  }
   for (var i = 0u; i < kPerThread; i++) {
     let wanted = thread + i * kWorkgroup;
     let exists = wanted < kQuads;
     let quad = min(wanted, kQuads - 1u);
-    let scale = inverseSqrt(head_sum(quad).x / f32(kHeadSize) + kEpsilon);
-    let normed = y[i] * scale * weight_vec4(kNormWeight + quad) + weight_vec4(kNormBias + quad);
-    let value = (normed + act_vec4(kV + row + quad) * bonus[i]) * act_vec4(kLoraG + row + quad);
+    let value = y[i];
+    if (exists && kHasHalves) { store_half_quad(kOutHalves + workgroup.x * kHalvesStride, quad, exponent, value); }
     if (exists && kHasValues) { act[kOut + row + quad] = bitcast<vec4<u32>>(value); }
     if (kHasCodes) {
       let quantized = quantize_quad(select(vec4(0.0), value, exists));

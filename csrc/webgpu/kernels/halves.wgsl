@@ -1,0 +1,29 @@
+// Float16 rows as pack_halves.wgsl makes them, written by a kernel that makes the row itself: half = x * s, one power of two s for
+// the row's largest |x|. All threads of the workgroup come to each function that has a barrier.
+var<workgroup> largest: array<atomic<u32>, kHalfRows>;
+
+fn clear_largest(thread: u32) {
+  if (thread < kHalfRows) { atomicStore(&largest[thread], 0u); }
+  workgroupBarrier();
+}
+// Magnitudes are ordered as their bits are; eight neighbouring threads, one atomic.
+fn note_largest(number: u32, most: f32, thread: u32) {
+  let of_eight = group_max(most, 8u);
+  if (thread % 8u == 0u) { atomicMax(&largest[number], bitcast<u32>(of_eight)); }
+}
+fn half_exponent(number: u32) -> u32 {
+  return clamp((atomicLoad(&largest[number]) >> 23u) & 255u, 15u, 254u);
+}
+fn store_half_quad(row: u32, quad: u32, exponent: u32, value: vec4<f32>) {
+  let scaled = value * bitcast<f32>((268u - exponent) << 23u);
+  let first = 2u * (quad & 1u);
+  act[row + (quad >> 1u)][first] = pack2x16float(scaled.xy);
+  act[row + (quad >> 1u)][first + 1u] = pack2x16float(scaled.zw);
+}
+fn store_half_factor(at: u32, exponent: u32) {
+  set_act_f32(at, bitcast<f32>((exponent - 14u) << 23u));
+}
+fn magnitude(x: vec4<f32>) -> f32 {
+  let m = abs(x);
+  return max(max(m.x, m.y), max(m.z, m.w));
+}
