@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -107,9 +108,9 @@ def cmake_folder(root: Path = ROOT) -> Path:
     if not (folder / "build.ninja").exists():
         folder = build_of(root) / "cmake"
         launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
-        toolchain.command(["cmake", "-G", "Ninja", "-S", root, "-B", folder, "-DCMAKE_BUILD_TYPE=Release",
+        toolchain.command(["cmake", "-S", root, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
                            f"-DPython_EXECUTABLE={sys.executable}", *launcher])
-    toolchain.command(["cmake", "--build", folder, "--target", "_core"])
+    toolchain.command(["cmake", "--build", folder, "--target", "_core", "-j2"])
     return folder
 
 
@@ -119,15 +120,24 @@ def build_of(root: Path) -> Path:
 
 
 def compiled_sources(folder: Path) -> dict[Path, tuple[Path, list[str]]]:
-    """Of a Ninja build of ours: source to object and compiler flags."""
+    """Of a CMake build of ours, with Ninja or compile_commands.json: source to object and compiler flags."""
     result = {}
-    rule = re.compile(r"^build (CMakeFiles/_core\.dir/\S+\.o): CXX_COMPILER\S+ (\S+).*\n((?:  .*\n)+)", re.M)
-    for m in rule.finditer((folder / "build.ninja").read_text()):
-        variables = dict(re.findall(r"^  (\w+) = (.*)$", m.group(3), re.M))
-        flags = [w for name in ("DEFINES", "FLAGS", "INCLUDES") for w in shlex.split(variables.get(name, ""))]
-        result[folder / m.group(2)] = (folder / m.group(1), flags)
+    if (folder / "build.ninja").exists():
+        rule = re.compile(r"^build (CMakeFiles/_core\.dir/\S+\.o): CXX_COMPILER\S+ (\S+).*\n((?:  .*\n)+)", re.M)
+        for m in rule.finditer((folder / "build.ninja").read_text()):
+            variables = dict(re.findall(r"^  (\w+) = (.*)$", m.group(3), re.M))
+            flags = [w for name in ("DEFINES", "FLAGS", "INCLUDES") for w in shlex.split(variables.get(name, ""))]
+            result[folder / m.group(2)] = (folder / m.group(1), flags)
+    elif (folder / "compile_commands.json").exists():
+        for entry in json.loads((folder / "compile_commands.json").read_text()):
+            words = shlex.split(entry["command"])
+            words = words[next(i for i, w in enumerate(words) if w.startswith("-")) :]
+            at = words.index("-o")
+            if "_core.dir" in words[at + 1]:
+                flags = [w for w in words[:at] + words[at + 2 :] if w not in ("-c", entry["file"])]
+                result[folder / entry["file"]] = (Path(entry["directory"]) / words[at + 1], flags)
     if not result:
-        raise RuntimeError(f"{folder}/build.ninja builds no _core")
+        raise RuntimeError(f"{folder} holds no CMake build of _core that says how it was made")
     return result
 
 

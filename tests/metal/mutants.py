@@ -105,14 +105,14 @@ def _host(file: str, name: str, case: str, old: str, new: str, check: bool = Fal
 
 
 HOST = [
-    _host("program.mm", "no barrier between dependent dispatches", "decode", "[encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];", ";", check=True),
+    _host("program.mm", "no barrier between dependent dispatches", "decode", "[encoder_ memoryBarrierWithScope:MTLBarrierScopeBuffers];", ";", check=True),
     _host("program.mm", "the encoder is not ended", "decode", "    [encoder endEncoding];\n    device.commit", "    device.commit"),
     _host("program.mm", "a result is read before the work is done", "decode", "  model_->device->wait(found->commands);\n", ""),
     _host("program.mm", "the state does not flip", "decode", "for (const Sequence& sequence : sequences) state_out(sequence).flip();", ""),
     _host("program.mm", "the new state over the old one", "decode", "info.out_side = 1 - out.side();", "info.out_side = out.side();", check=True),
-    _host("program.mm", "an offset is not set", "decode", "[encoder setBufferOffset:offset atIndex:index];", ";"),
+    _host("program.mm", "an offset is not set", "decode", "[encoder_ setBufferOffset:offset atIndex:index];", ";"),
     _host("program.mm", "half of the threads", "decode", "MTLSizeMake(dispatch.threads, 1, 1)", "MTLSizeMake(dispatch.threads / 2, 1, 1)"),
-    _host("program.mm", "threadgroup memory is not set", "decode", "[encoder setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];", ";"),
+    _host("program.mm", "threadgroup memory is not set", "decode", "[encoder_ setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];", ";"),
     _host("program.mm", "every sequence starts at row 0", "batch", "sequence_infos(flight)[s].first_row = work.rows;", "sequence_infos(flight)[s].first_row = 0;"),
     _host("program.mm", "an old state is not forgotten", "states", "info.in_place = in == nullptr ? STATE_FRESH : from.place().index;", "info.in_place = from.place().index;"),
     _host("program.mm", "biases of one id are not added up", "choice", "entries[kept - 1].value += entries[i].value;", ";"),
@@ -121,7 +121,7 @@ HOST = [
     _host("state.mm", "a new state holds an old one", "states", "layout().bytes()) value:0];", "layout().bytes()) value:1];"),
     _host("state.mm", "rows for columns", "states", "(head * n + key) * n + value)", "(head * n + value) * n + key)"),
     _host("device.mm", "new memory is not zeroed", "odd", "std::memset(buffer.contents(), 0, size);", ";"),
-    _host("device.mm", "errors of the GPU are ignored", "fault", "if ([commands.get() status] != MTLCommandBufferStatusError) return;", "return;"),
+    _host("device.mm", "errors of the GPU are ignored", "fault", "if ([commands.get() status] != MTLCommandBufferStatusError) return {};", "return {};"),
     _host("device.mm", "the queue leaks", "decode", "Owned<id<MTLCommandQueue>>([device_.get() newCommandQueue])", "Owned<id<MTLCommandQueue>>([[device_.get() newCommandQueue] retain])"),
     _host("device.mm", "one release too many", "decode", "CommandBuffer::retained([queue_.get() commandBufferWithUnretainedReferences])", "CommandBuffer([queue_.get() commandBufferWithUnretainedReferences])"),
     _host("pipelines.mm", "a constant of another type", "decode", "type:MTLDataTypeUInt atIndex:i", "type:MTLDataTypeInt atIndex:i"),
