@@ -45,6 +45,7 @@ Compiled Compiler::run() {
     }
   }
   add_choice();
+  model_.pipelines->save();
   compiled_.arguments = device_.create_buffer("arguments", arguments_.size());
   std::memcpy(compiled_.arguments.contents(), arguments_.data(), arguments_.size());
   for (Dispatch& dispatch : compiled_.dispatches) {

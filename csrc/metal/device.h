@@ -35,6 +35,7 @@ class Device {
 
   const DeviceInfo& info() const { return info_; }
   const Options& options() const { return options_; }
+  void set_tuning(const Tuning& tuning) { options_.tuning = tuning; }
   id<MTLDevice> get() const { return device_.get(); }
   uint64_t max_buffer() const { return max_buffer_; }
   uint32_t max_threadgroup_memory() const { return max_threadgroup_memory_; }

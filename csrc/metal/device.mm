@@ -27,6 +27,7 @@ DeviceInfo describe(id<MTLDevice> device) {
   info.id = "metal:0";
   info.name = text([device name]);
   info.backend = "metal";
+  info.driver = "macOS " + text([[NSProcessInfo processInfo] operatingSystemVersionString]);
   info.kind = info.name.starts_with("software") ? DeviceKind::Software : DeviceKind::IntegratedGpu;  // tests/metal
   info.memory_bytes = [device recommendedMaxWorkingSetSize];
   struct Family {

@@ -42,6 +42,10 @@ class DeviceBackend final : public Backend {
   const DeviceInfo& info() const override { return device_->info(); }
   std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override;
 
+  void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
+  std::vector<std::string> tuning_variants() const override { return metal::tuning_variants(); }
+  std::string kernels_id() const override;
+
  private:
   std::shared_ptr<Device> device_;
   std::shared_ptr<Pipelines> pipelines_;

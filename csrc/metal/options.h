@@ -2,10 +2,14 @@
 //
 //   RWKVNATIVE_METAL_DISABLE  a comma-separated list of nocopy (wrap the model file), fuse (mix_lora.h), matmul
 //   RWKVNATIVE_METAL_TUNING   a comma-separated list of name=number, names as in Tuning
+//   RWKVNATIVE_METAL_ARCHIVE  a file that keeps compiled kernels from one process to the next (Pipelines); none by
+//   default, for the
+//                             system keeps a cache of its own
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace rwkvnative::metal {
 
@@ -25,11 +29,14 @@ struct Tuning {
 
 // From "name=number,..."; throws InputError.
 Tuning parse_tuning(const std::string& text);
+// What the tuner should try.
+std::vector<std::string> tuning_variants();
 
 struct Options {
   bool nocopy = true;
   bool fuse = true;
   bool matmul = true;
+  std::string archive;
   Tuning tuning;
 
   // Throws InputError naming the variable and what it holds.

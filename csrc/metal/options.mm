@@ -69,6 +69,20 @@ Tuning parse_tuning(const std::string& text) {
   return t;
 }
 
+std::vector<std::string> tuning_variants() {
+  std::vector<std::string> variants;
+  for (uint32_t simdgroups : {1, 2, 4, 8})
+    for (uint32_t lanes : {0, 8, 16, 32})
+      if (simdgroups != 4 || lanes != 0) variants.push_back(message("simdgroups=", simdgroups, ",lanes=", lanes));
+  for (uint32_t rows : {1, 2}) variants.push_back(message("rows=", rows));
+  for (uint32_t threads : {0, 16384, 65536}) variants.push_back(message("threads=", threads));
+  for (uint32_t simdgroups : {4, 16}) variants.push_back(message("norm_simdgroups=", simdgroups));
+  for (uint32_t chunk : {16, 64}) variants.push_back(message("chunk=", chunk));
+  for (uint32_t simdgroups : {4, 16}) variants.push_back(message("lora_simdgroups=", simdgroups));
+  for (uint32_t rows : {5, 17}) variants.push_back(message("matmul_rows=", rows));
+  return variants;
+}
+
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
@@ -80,6 +94,7 @@ Options Options::from_environment() {
           message("[metal] RWKVNATIVE_METAL_DISABLE: expected nocopy, fuse or matmul, got \"", item, "\""));
     *found->second = false;
   });
+  options.archive = variable("RWKVNATIVE_METAL_ARCHIVE");
   options.tuning = parse_tuning(variable("RWKVNATIVE_METAL_TUNING"));
   return options;
 }

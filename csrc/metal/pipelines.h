@@ -42,17 +42,22 @@ struct Kernel {
 // Thread-safe. Kernels live as long as this object.
 class Pipelines {
  public:
-  explicit Pipelines(const Device& device) : device_(device) {}
+  explicit Pipelines(const Device& device);
 
   // `file` without its ending; `threads`: of a threadgroup. Throws DeviceError naming the kernel, for an error in its
   // text with the line.
   const Kernel& get(const std::string& file, const std::string& function, const Constants& constants, uint32_t threads);
+  // Writes Options::archive, if there is one and something new for it. What goes wrong with an archive costs time,
+  // nothing else, and is not told.
+  void save();
 
  private:
   id<MTLLibrary> library(const std::string& file);
 
   const Device& device_;
   std::mutex mutex_;
+  Owned<id<MTLBinaryArchive>> archive_;  // nil: none wanted, or none to be had
+  bool archive_grew_ = false;
   std::map<std::string, Owned<id<MTLLibrary>>> libraries_;
   std::map<std::tuple<std::string, std::string, Constants, uint32_t>, std::unique_ptr<Kernel>> kernels_;
 };

@@ -1,6 +1,8 @@
 #include "metal/pipelines.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 
 #include "core/error.h"
 
@@ -22,7 +24,39 @@ std::string with_source_line(const std::string& error, std::string_view source) 
   return message(error, " [", source.substr(begin, source.find('\n', begin) - begin), "]");
 }
 
+// The archive of an earlier process where it fits this device and system, else an empty one.
+Owned<id<MTLBinaryArchive>> open_archive(id<MTLDevice> device, const std::string& path) {
+  @autoreleasepool {
+    const Owned<MTLBinaryArchiveDescriptor*> descriptor([[MTLBinaryArchiveDescriptor alloc] init]);
+    std::error_code none;
+    if (std::filesystem::exists(path, none)) {
+      [descriptor.get() setUrl:[NSURL fileURLWithPath:ns_string(path)]];
+      Owned<id<MTLBinaryArchive>> archive([device newBinaryArchiveWithDescriptor:descriptor.get() error:nullptr]);
+      if (archive) return archive;
+      [descriptor.get() setUrl:nil];
+    }
+    return Owned<id<MTLBinaryArchive>>([device newBinaryArchiveWithDescriptor:descriptor.get() error:nullptr]);
+  }
+}
+
 }  // namespace
+
+Pipelines::Pipelines(const Device& device) : device_(device) {
+  if (!device.options().archive.empty()) archive_ = open_archive(device.get(), device.options().archive);
+}
+
+void Pipelines::save() {
+  const std::scoped_lock lock(mutex_);
+  if (!archive_grew_) return;
+  archive_grew_ = false;
+  @autoreleasepool {
+    // In one step, for other processes may be reading it.
+    const std::string written = device_.options().archive + ".new";
+    std::error_code none;
+    if ([archive_.get() serializeToURL:[NSURL fileURLWithPath:ns_string(written)] error:nullptr])
+      std::filesystem::rename(written, device_.options().archive, none);
+  }
+}
 
 id<MTLLibrary> Pipelines::library(const std::string& file) {
   Owned<id<MTLLibrary>>& library = libraries_[file];
@@ -70,6 +104,7 @@ const Kernel& Pipelines::get(const std::string& file, const std::string& functio
       [descriptor.get() setComputeFunction:compiled.get()];
       [descriptor.get() setLabel:ns_string(made->name)];
       [descriptor.get() setMaxTotalThreadsPerThreadgroup:threads];  // so many registers a thread may have
+      if (archive_) [descriptor.get() setBinaryArchives:[NSArray arrayWithObject:archive_.get()]];
       made->pipeline =
           Owned<id<MTLComputePipelineState>>([device_.get() newComputePipelineStateWithDescriptor:descriptor.get()
                                                                                           options:MTLPipelineOptionNone
@@ -80,6 +115,8 @@ const Kernel& Pipelines::get(const std::string& file, const std::string& functio
         fail(message("expected simdgroups of 32 threads, got ", [made->pipeline.get() threadExecutionWidth]));
       const auto most = static_cast<uint32_t>([made->pipeline.get() maxTotalThreadsPerThreadgroup]);
       if (threads > most) fail(message("needs ", threads, " threads in a threadgroup, the device allows ", most));
+      if (archive_ && [archive_.get() addComputePipelineFunctionsWithDescriptor:descriptor.get() error:nullptr])
+        archive_grew_ = true;
       kernel = std::move(made);
     }
   }
