@@ -76,6 +76,7 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
   std::vector<std::vector<double>> times;
   size_t steps = 1;
   const auto run = [&] {
+    fly([](size_t done) { return done < 1; });  // now the tickets are in flight
     Clock::time_point start = Clock::now();
     submits.push_back(fly([&](size_t done) { return done < steps; }));
     in_flight.push_back(seconds_since(start) / static_cast<double>(steps));

@@ -32,7 +32,7 @@ def profile(
     warm: Warm = 0.5,
     ops: Annotated[bool, typer.Option("--ops", help="Also a table of single ops, the slowest first.")] = False,
     experiment: Annotated[
-        bool, typer.Option("--experiment", help="Also time each matrix op without decoding its weights, and without loading them.")
+        bool, typer.Option("--experiment", help="Also time each matrix op of decoding without decoding its weights, and without loading them.")
     ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
@@ -70,7 +70,8 @@ def profile(
         host = measure_host(subject, steps[0]) if batches[0] == 1 else None
         if experiment:
             for step in steps:
-                run_experiment(subject, step, repetitions, warm)
+                if step.rows == step.sequences:
+                    run_experiment(subject, step, repetitions, warm)
         title = f"{subject.name} on {facts['device_name']} ({facts['backend']})"
         if trace is not None:
             from ..bench.trace import chrome_trace
@@ -100,7 +101,7 @@ def profile(
 def _print_step(step: StepRecord, experiment: bool) -> None:
     headings = ["op", "count", "us each", "us", "share", "MB", "GB/s", "Gop", "% of roofline", "bound by"]
     if experiment:
-        headings += ["us without decoding", "us without loads"]
+        headings += ["us with plain loads", "us without loads"]
     rows = []
     for label, ops in step.kinds():
         time, n_bytes = sum(op.microseconds for op in ops), sum(op.n_bytes for op in ops)
