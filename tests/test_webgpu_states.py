@@ -241,7 +241,7 @@ def test_a_crowd_with_int8_activations(lavapipe):
         assert_states_close(a.read(), b.read(), 2e-2)
 
 
-@pytest.mark.parametrize("n_vocab, k, bias_value", [(5000, 512, 2.5), (700, 300, 1.0), (5000, 7, float("inf")),
+@pytest.mark.parametrize("n_vocab, k, bias_value", [(5000, 512, 2.5), (700, 300, 1.0),
                                                     (5000, 40, -float("inf"))])
 def test_candidates_of_a_crowd(lavapipe, n_vocab, k, bias_value):
     """Sequences whose logits differ, and one whose bias makes thousands of them equal, which are then told apart by their ids."""
