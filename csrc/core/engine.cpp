@@ -44,10 +44,6 @@ Program& Engine::program(const Shape& shape) {
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;
   if (!cached.program) {
-    if (programs_.size() > kMostPrograms) {
-      const auto older = [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; };
-      programs_.erase(std::min_element(programs_.begin(), programs_.end(), older));
-    }
     try {
       cached.program = with_room(nullptr, [&] { return model_->compile(shape); });
     } catch (...) {
@@ -57,9 +53,15 @@ Program& Engine::program(const Shape& shape) {
   }
   if (programs_.size() > 1 && model_->short_of_room())
     std::erase_if(programs_, [&](const auto& entry) { return entry.second.program != cached.program; });
-  uint64_t bytes = 0;
-  for (const auto& [other, kept] : programs_) bytes += kept.program->scratch_bytes();
-  scratch_bytes_ = bytes;
+  const auto bytes = [&] {
+    uint64_t sum = 0;
+    for (const auto& [other, kept] : programs_) sum += kept.program->scratch_bytes();
+    return sum;
+  };
+  const auto older = [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; };
+  while (programs_.size() > kMostPrograms || (programs_.size() > 2 && bytes() > kMostScratchBytes))
+    programs_.erase(std::min_element(programs_.begin(), programs_.end(), older));
+  scratch_bytes_ = bytes();
   return *cached.program;
 }
 

@@ -78,7 +78,7 @@ class Engine {
 
   // Sequences that one submit takes at most.
   uint32_t max_batch() const { return model_->prefill_rows(); }
-  // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept.
+  // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
   uint64_t scratch_bytes() const { return scratch_bytes_; }
 
  private:
@@ -90,6 +90,7 @@ class Engine {
   };
   // A change of shape compiles a program, and each has memory of its own.
   static constexpr size_t kMostPrograms = 24;
+  static constexpr uint64_t kMostScratchBytes = uint64_t{1} << 30;  // or two Programs, if they take more
 
   // Throws FileError if what the model still reads of its file is not what it was.
   void check_file() const {
