@@ -95,22 +95,19 @@ const Tile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint
 
 }  // namespace
 
-// How a program multiplies `rows` rows of activations with a matrix.
+// How a program multiplies `rows` rows of activations with a matrix. Constants of the whole model, not of a kind of dispatch:
+// what the inputs are packed as depends on it.
 MatMat Compiler::matmat(uint32_t rows) const {
-  const bool software = device_.info().kind == DeviceKind::Software;
-  switch (tuning_.matmat) {
-    case 0:
-      if (rows < tuning_.matmat_rows || software) return MatMat::None;
-      return model_.int8 && device_.matrix() ? MatMat::Matrix : MatMat::Float;
-    case 1:
-      return MatMat::None;
-    default:
-      if (rows < tuning_.matmat_rows) return MatMat::None;
-      break;
+  const Tuning& tuning = tuned_.all;
+  if (tuning.matmat == 1 || rows < tuning.matmat_rows) return MatMat::None;
+  if (tuning.matmat == 0) {
+    if (device_.info().kind == DeviceKind::Software) return MatMat::None;  // its compiler takes longer than this saves
+    if (model_.int8 && device_.matrix()) return MatMat::Matrix;
+    return rows < kFloatTile / 2 ? MatMat::None : MatMat::Float;
   }
-  const auto form = static_cast<MatMat>(tuning_.matmat - 1);
+  const auto form = static_cast<MatMat>(tuning.matmat - 1);
   if ((form == MatMat::Matrix && !device_.matrix()) || (form == MatMat::Plain && !device_.half())) {
-    throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: matmat=", tuning_.matmat, ": ", device_.info().name, " has no ",
+    throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: matmat=", tuning.matmat, ": ", device_.info().name, " has no ",
                              form == MatMat::Plain ? "shader-f16" : "subgroup matrices of f16 with f32 sums"));
   }
   return form;
@@ -152,7 +149,7 @@ BindGroupHandle Compiler::bind_parts(const std::string& label, const WeightGroup
 Compiler::Tiling Compiler::tiling(uint32_t rows) const {
   Tiling tiling{.form = matmat(rows), .tile = {kFloatTile, kFloatTile, 1, 1}, .threads = kFloatThreads};
   if (tiling.form == MatMat::Matrix || tiling.form == MatMat::Plain) {
-    tiling.tile = choose_tile(device_, rows, tuning_.matmat_tile, max_threads_);
+    tiling.tile = choose_tile(device_, rows, tuned_.all.matmat_tile, max_threads_);
     tiling.threads = tiling.form == MatMat::Matrix ? tiling.tile.down * tiling.tile.along * device_.matrix()->lanes
                                                    : std::min(kPlainThreads, tiling.tile.outs * 2);
   }
@@ -165,7 +162,7 @@ std::vector<uint32_t> Compiler::splits(const Tiling& tiling, std::span<const Lin
   for (const LinearMatrix& matrix : matrices)
     threads += uint64_t{ceil_div(plan_.tensor(matrix.weight).ne1, tiling.tile.outs)} * tiling.threads;
   threads *= ceil_div(rows, tiling.tile.rows);
-  const auto wanted = static_cast<uint32_t>(tuning_.threads / std::max<uint64_t>(1, threads));
+  const auto wanted = static_cast<uint32_t>(tuned_.all.threads / std::max<uint64_t>(1, threads));
   std::vector<uint32_t> splits;
   for (const LinearMatrix& matrix : matrices) {
     const uint32_t steps = ceil_div(plan_.tensor(matrix.weight).ne0, tiling.step());

@@ -43,7 +43,7 @@ struct Tuning {
   uint32_t mix_float_rows = 4;
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
   uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
-  uint32_t matmat_rows = 17;  // from so many rows on
+  uint32_t matmat_rows = 5;   // from so many rows on
   uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t in_flight = 4;         // tickets
 };
