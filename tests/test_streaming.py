@@ -16,6 +16,7 @@ from synthetic import build_model
 
 from rwkvnative import Model, _core
 from rwkvnative.errors import DeviceError, InputError
+from rwkvnative.sizes import parse_bytes
 
 EMPTY = tokens_of([])
 NO_BIAS = np.empty(0, np.float32)
@@ -142,3 +143,99 @@ def test_a_budget_that_is_too_small_names_the_least(model, resident):
     usual = open_engine(model)
     assert np.array_equal(engine.forward(tokens[:1], None, engine.new_state(), "last"),
                           usual.forward(tokens[:1], None, usual.new_state(), "last"))
+
+
+def test_profile_times_each_upload(model, resident, budgets):
+    engine = open_engine(model, budgets[1])
+    step = engine.profile(1, 1, 1, 0.0)
+    info = engine.info
+    assert sum(upload["bytes"] for upload in step["uploads"]) == info["streamed_bytes"]
+    assert all(upload["microseconds"] > 0 for upload in step["uploads"])
+    assert [u["first_op"] for u in step["uploads"]] == sorted(u["first_op"] for u in step["uploads"])
+    assert_equal(outputs(engine), resident)  # and nothing is left behind
+
+
+def test_a_model_that_does_not_fit_streams_by_itself(model, resident, budgets, monkeypatch):
+    """A device that refuses more than so many bytes, without a budget of the caller's."""
+    has = budgets[1] * 16 // 15 + 16
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MEMORY", str(has))
+    engine = open_engine(model)
+    info = engine.info
+    assert 0 < info["streamed_bytes"] and info["device_bytes_peak"] <= has
+    assert_equal(outputs(engine), resident)
+
+
+def test_many_states_end_with_an_error_and_their_memory_comes_back(model, budgets):
+    engine = open_engine(model, budgets[0])
+    first = engine.forward(tokens_of([5]), None, engine.new_state(), "last")
+    states = []
+    with pytest.raises(DeviceError, match=rf"no room for \d+ bytes: \d+ of the {budgets[0]} bytes of max_device_memory"):
+        for _ in range(1000):
+            states.append(engine.new_state())
+    assert len(states) > 3
+    assert engine.info["device_bytes_peak"] <= budgets[0]
+    states.clear()
+    assert np.array_equal(engine.forward(tokens_of([5]), None, engine.new_state(), "last"), first)
+
+
+def test_an_interrupted_prompt_leaves_the_state_as_it_was(model, budgets):
+    """A progress callback that raises, which is how Ctrl-C ends a call, after the first chunk of several."""
+    engine = open_engine(model, budgets[0])
+    state = engine.new_state()
+    engine.forward(tokens_of([5]), state, state, "none")
+    before = state.read()
+    tokens = random_tokens(36, 2500, seed=33)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.forward(tokens, state, engine.new_state(), "last", stop)
+    assert_same(state.read(), before)
+    again = engine.forward(tokens, state, engine.new_state(), "last")
+    assert np.array_equal(again, open_and_forward(model, tokens_of([5]), tokens))
+
+
+def open_and_forward(model, first, rest) -> np.ndarray:
+    engine = open_engine(model)
+    state = engine.new_state()
+    engine.forward(first, None, state, "none")
+    return engine.forward(rest, state, state, "last")
+
+
+def test_swiftshader_streams_the_same_bits():
+    model = build_model(n_embd=64, n_layer=4, n_vocab=300, type="Q8_0", seed=34)
+    usual = open_engine(model, device="SwiftShader")
+    with pytest.raises(InputError) as error:
+        open_engine(model, 1, "SwiftShader")
+    streaming = open_engine(model, int(re.search(r"at least (\d+)", str(error.value))[1]), "SwiftShader")
+    assert streaming.info["resident_layers"] == 0
+    for engine_state in [(usual.new_state(), streaming.new_state())]:
+        for token in (1, 2, 3):
+            a, b = (engine.forward(tokens_of([token]), state, state, "last")
+                    for engine, state in zip((usual, streaming), engine_state, strict=True))
+            assert np.array_equal(a, b)
+
+
+# ---- the budget as people write it ----
+
+
+@pytest.mark.parametrize("text, n_bytes", [("4GiB", 4 << 30), ("1.5 GiB", 3 << 29), ("500MB", 500_000_000), ("64kib", 65536), ("4096", 4096),
+                                           ("7 b", 7), (1 << 20, 1 << 20)])
+def test_sizes(text, n_bytes):
+    assert parse_bytes(text, "x") == n_bytes
+
+
+@pytest.mark.parametrize("bad", ["", "GiB", "4 gigs", "-1", "0", 0, -5, True, 1.5, "1e9", None, "nan", "1.2.3MB"])
+def test_bad_sizes_name_the_setting(bad):
+    with pytest.raises(InputError, match="max_device_memory: expected bytes"):
+        parse_bytes(bad, "max_device_memory")
+
+
+def test_the_environment_stands_in_for_the_argument(monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_MAX_DEVICE_MEMORY", "x GiB")
+    with pytest.raises(InputError, match="RWKVNATIVE_MAX_DEVICE_MEMORY"):
+        Model(device="cpu")
+    monkeypatch.setenv("RWKVNATIVE_MAX_DEVICE_MEMORY", "3GiB")
+    with Model(device="cpu") as model:
+        assert model.info["max_device_memory"] == 3 << 30

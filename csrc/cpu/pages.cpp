@@ -31,7 +31,7 @@ Pages::Pages(const Plan& plan, std::shared_ptr<const ModelFile> file, uint64_t b
   for (size_t i = 0; i < plan.ops.size(); ++i) {
     const Op& op = plan.ops[i];
     const int32_t now = layer_of(op, layer);
-    if (i == 0 || now != layer || std::holds_alternative<HeadOp>(op)) sections_.push_back({.first_op = i});
+    if (i == 0 || now != layer || std::holds_alternative<HeadOp>(op)) sections_.push_back({.first_op = i, .last_op = i, .ranges = {}});
     layer = now;
     Section& section = sections_.back();
     section.last_op = i;

@@ -75,7 +75,7 @@ OpTimes CpuProgram::profile(std::span<const Sequence> sequences) {
   }
   marks_ = nullptr;
   const auto end = std::chrono::steady_clock::now();
-  OpTimes times{.ops = costs.take(), .timestamps = true};
+  OpTimes times{.ops = costs.take(), .uploads = {}, .timestamps = true};
   for (size_t i = 0; i < times.ops.size(); ++i) {
     const size_t rows = costs.of_head[i] ? head_rows_.size() : tokens_.size();
     OpTime& op = times.ops[i];

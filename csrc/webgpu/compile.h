@@ -62,7 +62,7 @@ class Compiler {
   };
   MatMat matmat(uint32_t rows) const;
   Tiling tiling(uint32_t rows) const;
-  std::vector<uint32_t> splits(const Tiling& tiling, std::span<const LinearMatrix> matrices, uint32_t rows) const;
+  std::vector<uint32_t> splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   uint32_t all_sums_width() const;
   std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,

@@ -157,7 +157,10 @@ Compiler::Tiling Compiler::tiling(uint32_t rows) const {
 }
 
 // How many workgroups share a tile of each of an op's matrices.
-std::vector<uint32_t> Compiler::splits(const Tiling& tiling, std::span<const LinearMatrix> matrices, uint32_t rows) const {
+std::vector<uint32_t> Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows) const {
+  // A chunk that a memory budget made shorter is split like the usual one: the same sums, to the bit.
+  if (rows == model_.prefill_rows) rows = model_.usual_rows;
+  const Tiling tiling = this->tiling(rows);
   uint64_t threads = 0;
   for (const LinearMatrix& matrix : matrices)
     threads += uint64_t{ceil_div(plan_.tensor(matrix.weight).ne1, tiling.tile.outs)} * tiling.threads;
@@ -181,7 +184,7 @@ uint32_t Compiler::all_sums_width() const {
   if (of_rows.form == MatMat::None) return 0;
   uint32_t most = 0;
   const auto consider = [&](std::span<const LinearMatrix> matrices) {
-    const std::vector<uint32_t> split = splits(of_rows, matrices, shape_.rows);
+    const std::vector<uint32_t> split = splits(matrices, shape_.rows);
     uint32_t width = 0;
     for (size_t i = 0; i < matrices.size(); ++i) width += split[i] * sums_width(plan_.tensor(matrices[i].weight), of_rows.tile);
     most = std::max(most, width);
@@ -263,7 +266,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   if (halves) add_pack(matrices, of_head);
 
   const std::vector<uint32_t> split =
-      of_head ? std::vector<uint32_t>(matrices.size(), 1) : splits(tiling, matrices, rows_at_once);
+      of_head ? std::vector<uint32_t>(matrices.size(), 1) : splits(matrices, rows_at_once);
   const uint32_t rows_alloc = ceil_div(rows_at_once, tile.rows) * tile.rows;
   std::vector<uint32_t> sums;  // where a matrix's sums begin
   for (uint32_t i = 0, free = 0; i < matrices.size(); ++i) {

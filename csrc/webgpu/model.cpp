@@ -11,7 +11,7 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kLeastRows = 8;  // of a chunk of a prompt
+constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt
 
 }  // namespace
 
@@ -55,18 +55,30 @@ void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
   device.memory().reset_peak();
   WeightLimits limits{.budget = budget};
   limits.staging = std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
-  for (prefill_rows_ = usual_rows();; prefill_rows_ = std::max(kLeastRows, prefill_rows_ / 2 / 8 * 8)) {
-    limits.working = working_bytes(plan, prefill_rows_, parts_->states->layout().bytes()) + 3 * limits.staging;
+  const auto working = [&](uint32_t rows) {
+    return working_bytes(plan, rows, parts_->states->layout().bytes()) + 3 * limits.staging;
+  };
+  // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
+  // fit beside it, it is cut further.
+  uint32_t& rows = parts_->prefill_rows;
+  rows = parts_->usual_rows = usual_rows();
+  const auto halve = [&] { rows = std::max(kLeastRows, rows / 2 / 8 * 8); };
+  if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working(rows) > budget) {
+    while (rows > kGoodRows && working(rows) > budget / 4) halve();
+  }
+  for (;; halve()) {
+    limits.working = working(rows);
     try {
       parts_->weights = std::make_unique<Weights>(device, plan, limits, options.progress);
       break;
     } catch (const BudgetTooSmall&) {
-      if (prefill_rows_ <= kLeastRows) throw;  // shorter chunks of a prompt rather than nothing
+      if (rows <= kLeastRows) throw;
     }
   }
-  // Of a limit that the device itself sets, no more is used for weights; states may try.
-  if (parts_->weights->streams())
-    parts_->stream = std::make_unique<WeightStream>(device, plan, *parts_->weights, limits.staging, options.progress);
+  if (!parts_->weights->streams()) return;
+  device.memory().set_budget(budget);
+  parts_->stream =
+      std::make_unique<WeightStream>(device, plan, *parts_->weights, limits.staging, options.progress);
 }
 
 std::unique_ptr<State> DeviceModel::create_state() {

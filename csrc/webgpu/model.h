@@ -20,6 +20,8 @@ struct LoadedParts {
   bool int8 = true;  // how activations meet quantized weights
   std::shared_ptr<StateArena> states;
   std::unique_ptr<const Weights> weights;
+  // Tokens of a chunk of a prompt: as many as suit the device, and as many as a budget leaves room for.
+  uint32_t usual_rows = 0, prefill_rows = 0;
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
 };
 
@@ -30,7 +32,7 @@ class DeviceModel final : public LoadedModel {
 
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;
-  uint32_t prefill_rows() const override { return prefill_rows_; }
+  uint32_t prefill_rows() const override { return parts_->prefill_rows; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
   bool short_of_room() const override;
@@ -39,7 +41,6 @@ class DeviceModel final : public LoadedModel {
  private:
   uint32_t usual_rows() const;
   void load_weights(uint64_t budget, const LoadOptions& options);
-  uint32_t prefill_rows_ = 0;
   std::shared_ptr<LoadedParts> parts_;
 };
 
