@@ -30,6 +30,7 @@ class DeviceModel final : public LoadedModel {
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override;
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
+  MemoryUse memory() const override;
   bool reads_file() const override { return parts_->weights->reads_file(); }
 
  private:

@@ -32,6 +32,13 @@ std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
   return std::make_unique<DeviceProgram>(parts_, shape);
 }
 
+// Buffers are never given back before the model is, so that what is used now is the most that was. Everything is resident.
+MemoryUse DeviceModel::memory() const {
+  const uint64_t bytes = parts_->weights->device_bytes() + parts_->states->bytes();
+  const uint32_t layers = parts_->plan->n_layer + 1;
+  return {.used = bytes, .peak = bytes, .layers = layers, .resident_layers = layers};
+}
+
 uint32_t DeviceModel::prefill_rows() const { return parts_->device->options().tuning.prefill_rows; }
 
 DeviceBackend::DeviceBackend(const std::string& device)

@@ -60,6 +60,8 @@ class StatePool {
   Place take();
   void give_back(const Place& place);
 
+  uint64_t bytes() const;  // of all blocks
+
   const Device& device() const { return *device_; }
   const StateLayout& layout() const { return layout_; }
 
@@ -70,7 +72,7 @@ class StatePool {
   };
   std::shared_ptr<const Device> device_;
   const StateLayout layout_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<Block> blocks_;
 };
 

@@ -79,6 +79,13 @@ void StatePool::give_back(const Place& place) {
   blocks_.at(place.block).taken.at(place.index) = false;
 }
 
+uint64_t StatePool::bytes() const {
+  const std::scoped_lock lock(mutex_);
+  uint64_t bytes = 0;
+  for (const Block& block : blocks_) bytes += block.buffer.size;
+  return bytes;
+}
+
 DeviceState::DeviceState(std::shared_ptr<StatePool> pool) : pool_(std::move(pool)), place_(pool_->take()) {
   @autoreleasepool {
     // After what the GPU still does with the state that was here before.
