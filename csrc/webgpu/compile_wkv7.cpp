@@ -72,7 +72,7 @@ void Compiler::add_lora_text(const Wkv7Op& op, const WeightGroup& group, uint32_
 void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora) {
   check_wkv7(op);
   const bool first_layer = op.v_hidden == kNone;
-  const std::string label = message(with_lora ? "lora wkv7" : "wkv7", first_layer ? " first layer" : "");
+  const std::string label = message(with_lora ? "wkv7 lora" : "wkv7", first_layer ? " first layer" : "");
   tune(one_token() ? label : "wkv7 chunk");
   if (!one_token()) return add_wkv7_many(op, op_index);
   const WeightGroup& group = model_.weights->groups(op_index)[0];

@@ -10,18 +10,23 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// decode_TYPE as loads alone: the same bytes of a unit, whatever their meaning, become its codes.
+// decode_TYPE and its halves as loads alone: the same bytes of a unit, whatever their meaning, become its codes.
 std::string plain_decoder(const DTypeTraits& type) {
   constexpr uint32_t kUnits = 1024;  // of a row long enough that its padding does not count
   const auto eighths = static_cast<uint32_t>(packed_row_bytes(type.type, kUnits * 32) * 8 / kUnits);  // of bytes, of a unit
   const uint32_t vectors = eighths / 128, rest = eighths % 128;
-  std::string text = message("fn decode_", lower(type.name), "(row: u32, unit: u32, units: u32) -> Block {\n");
+  const std::string name = lower(type.name);
+  std::string text = message("fn load_", name, "(row: u32, unit: u32, units: u32) -> Packed {\n");
   text += vectors == 0 ? "  var low = vec4(0u);\n" : message("  var low = weights[row + ", vectors, "u * unit];\n");
   text += vectors < 2 ? "  let high = low;\n" : message("  let high = weights[row + ", vectors, "u * unit + 1u];\n");
   for (uint32_t word = 0; word * 32 < rest; ++word)
     text += message("  low.", "xyzw"[word], " ^= weight_word(4u * (row + ", vectors, "u * units) + unit * ", rest, "u / 32u + ",
                     word, "u);\n");
-  return text + "  return Block(low, high, vec2(1.0), vec2(0.0));\n}\n";
+  return text + message("  return Packed(low, high, vec4(0u));\n}\n", "fn unpack_", name,
+                        "(packed: Packed, row: u32, unit: u32, units: u32) -> Block {\n",
+                        "  return Block(packed.codes, packed.more_codes, vec2(1.0), vec2(0.0));\n}\n", "fn decode_", name,
+                        "(row: u32, unit: u32, units: u32) -> Block {\n  return unpack_", name, "(load_", name,
+                        "(row, unit, units), row, unit, units);\n}\n");
 }
 
 // Every weights[...] as a number made of its index; as float16 or float32 it is less than one.

@@ -17,7 +17,7 @@ fn unit_values(block: Block) -> Unit {
               code_values(block.high.x, scale.y, offset.y), code_values(block.high.y, scale.y, offset.y),
               code_values(block.high.z, scale.y, offset.y), code_values(block.high.w, scale.y, offset.y));
 }
-fn dot_f32(weights: Unit, x: Unit) -> f32 {
-  return dot(weights[0], x[0]) + dot(weights[1], x[1]) + dot(weights[2], x[2]) + dot(weights[3], x[3]) + dot(weights[4], x[4]) +
-         dot(weights[5], x[5]) + dot(weights[6], x[6]) + dot(weights[7], x[7]);
+fn dot_f32(w: Unit, x: Unit) -> f32 {
+  return dot(w[0], x[0]) + dot(w[1], x[1]) + dot(w[2], x[2]) + dot(w[3], x[3]) + dot(w[4], x[4]) +
+         dot(w[5], x[5]) + dot(w[6], x[6]) + dot(w[7], x[7]);
 }
