@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -14,7 +15,7 @@ import webgpu_devices
 from typer.testing import CliRunner
 
 from rwkvnative import Model
-from rwkvnative.bench import tuning_cache
+from rwkvnative.bench import tuner, tuning_cache
 from rwkvnative.bench.subject import file_subject, random_subject
 from rwkvnative.bench.tuner import Choice, combine, tune
 from rwkvnative.bench.tuning_cache import TuningWarning, apply_cached, entry_path, identity, load, store
@@ -232,8 +233,10 @@ def test_a_tuned_model_is_loaded_tuned(tmp_path, monkeypatch):
     device = webgpu_devices.require("llvmpipe")
     path = tmp_path / "tiny.gguf"
     synthetic.make_model(path, n_layer=1, n_vocab=300)
-    monkeypatch.setattr("rwkvnative.bench.tuner._KIND_MARGIN", 1e9)  # whatever is tried is taken
-    monkeypatch.setattr("rwkvnative.bench.tuner._STEP_MARGIN", 1e9)
+    faster = itertools.count(0, -1)  # whatever is measured next is faster: all that is tried is taken
+    measured = tuner._times
+    monkeypatch.setattr(tuner, "_times", lambda *args: dict.fromkeys(measured(*args), 100 + 10 * next(faster)))
+    monkeypatch.setattr(tuner, "_step_seconds", lambda *args: 100 + 10 * next(faster))
     monkeypatch.setattr("rwkvnative.bench.tuner._ROUNDS", 1)
 
     def choose(engine):

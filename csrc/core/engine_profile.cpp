@@ -71,7 +71,7 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
   step.wait(step.submit(work));  // alone: the first submit may wait for things to be set up
   go_on();
   fly([&](size_t done) { return done == 0 || seconds_since(warm_start) < warm_seconds; });
-  constexpr double kRunSeconds = 0.02;  // about, of a run with tickets in flight: a few more or less then do not count
+  constexpr double kRunSeconds = 0.06;  // about, of a run with tickets in flight: one more or less then does not count
   std::vector<double> in_flight, submits, alone;
   std::vector<std::vector<double>> times;
   size_t steps = 1;

@@ -1,32 +1,24 @@
 #include "webgpu/experiment.h"
 
 #include <cctype>
+#include <utility>
 
 #include "core/error.h"
-#include "core/pack.h"
 #include "webgpu/compile.h"
-#include "webgpu/shader.h"
 
 namespace rwkvnative::webgpu {
 namespace {
 
-// decode_TYPE and its halves as loads alone: the same bytes of a unit, whatever their meaning, become its codes.
-std::string plain_decoder(const DTypeTraits& type) {
-  constexpr uint32_t kUnits = 1024;  // of a row long enough that its padding does not count
-  const auto eighths = static_cast<uint32_t>(packed_row_bytes(type.type, kUnits * 32) * 8 / kUnits);  // of bytes, of a unit
-  const uint32_t vectors = eighths / 128, rest = eighths % 128;
-  const std::string name = lower(type.name);
-  std::string text = message("fn load_", name, "(row: u32, unit: u32, units: u32) -> Packed {\n");
-  text += vectors == 0 ? "  var low = vec4(0u);\n" : message("  var low = weights[row + ", vectors, "u * unit];\n");
-  text += vectors < 2 ? "  let high = low;\n" : message("  let high = weights[row + ", vectors, "u * unit + 1u];\n");
-  for (uint32_t word = 0; word * 32 < rest; ++word)
-    text += message("  low.", "xyzw"[word], " ^= weight_word(4u * (row + ", vectors, "u * units) + unit * ", rest, "u / 32u + ",
-                    word, "u);\n");
-  return text + message("  return Packed(low, high, vec4(0u));\n}\n", "fn unpack_", name,
-                        "(packed: Packed, row: u32, unit: u32, units: u32) -> Block {\n",
-                        "  return Block(packed.codes, packed.more_codes, vec2(1.0), vec2(0.0));\n}\n", "fn decode_", name,
-                        "(row: u32, unit: u32, units: u32) -> Block {\n  return unpack_", name, "(load_", name,
-                        "(row, unit, units), row, unit, units);\n}\n");
+// unpack_TYPE without its work: what was loaded of a unit, whatever its meaning, becomes its codes.
+std::string without_decoding(std::string source, const std::string& type) {
+  const size_t begin = source.find(message("fn unpack_", type, "("));
+  if (begin == std::string::npos) return source;
+  const size_t end = source.find("\n}\n", begin);
+  if (end == std::string::npos) throw DeviceError(message("[webgpu] decode_", type, ".wgsl: no end of unpack_", type));
+  source.replace(begin, end + 3 - begin,
+                 message("fn unpack_", type, "(packed: Packed, row: u32, unit: u32, units: u32) -> Block {\n",
+                         "  return Block(packed.codes ^ packed.words, packed.more_codes, vec2(1.0), vec2(0.0));\n}\n"));
+  return source;
 }
 
 // Every weights[...] as a number made of its index; as float16 or float32 it is less than one.
@@ -60,12 +52,8 @@ std::string without_loads(const std::string& source) {
 
 std::string changed_for(Experiment experiment, std::string source) {
   if (experiment == Experiment::PlainLoads) {
-    for (const DTypeTraits& type : dtype_table()) {
-      const auto decoder = kernel_sources().find("decode_" + lower(type.name));
-      if (decoder == kernel_sources().end()) continue;
-      const size_t at = source.find(decoder->second);
-      if (at != std::string::npos) source.replace(at, decoder->second.size(), plain_decoder(type));
-    }
+    for (const DTypeTraits& type : dtype_table())  // floats have next to nothing to decode
+      if (type.block_values > 1) source = without_decoding(std::move(source), lower(type.name));
   } else if (experiment == Experiment::NoLoads) {
     source = without_loads(source) +
              "fn constant_weight(index: u32) -> vec4<u32> {\n"

@@ -14,9 +14,11 @@ from ..errors import InputError
 from .ceilings import arithmetic_rate
 from .subject import Subject
 
-__all__ = ["HostPart", "OpRecord", "StepRecord", "analyse", "bound", "experiment", "measure_host", "profile_step"]
+__all__ = ["HostPart", "OpRecord", "StepRecord", "analyse", "bound", "check_experiment", "experiment", "measure_host", "profile_step"]
 
 MEMORY, ARITHMETIC, LATENCY, HOST = "memory", "arithmetic", "launch latency", "host"
+# Ops that multiply matrices, by the first word of their label.
+MATRIX_KINDS = ("linear", "head", "mix_lora", "mix_linear", "lora")
 _EXPERIMENTS = {"plain_microseconds": "experiment=1", "constant_microseconds": "experiment=2"}
 _NO_TOKENS = np.zeros(0, np.int32)
 _NO_VALUES = np.zeros(0, np.float32)
@@ -190,14 +192,19 @@ def profile_step(
     return analyse(subject.engine.profile(rows, sequences, repeats, warm_seconds), ceilings)
 
 
+def check_experiment(subject: Subject) -> None:
+    """InputError where `experiment` cannot be done."""
+    if not subject.engine.tuning_variants():
+        backend = subject.engine.info["backend"]
+        raise InputError(f"[profile] --experiment: the {backend} backend has no kernels without decoding or loads; use a GPU")
+
+
 def experiment(subject: Subject, record: StepRecord, repeats: int, warm_seconds: float) -> None:
     """Time the matrix ops again without decoding their weights, and without loading them; the results go into `record`.
 
     The step's own clock overhead is taken off. InputError on a backend that has no such kernels.
     """
-    if not subject.engine.tuning_variants():
-        backend = subject.engine.info["backend"]
-        raise InputError(f"[profile] --experiment: the {backend} backend has no kernels without decoding or loads; use a GPU")
+    check_experiment(subject)
     try:
         for name, text in _EXPERIMENTS.items():
             subject.engine.set_tuning(f"{text};{subject.tuning}")

@@ -148,12 +148,16 @@ def _decide(
     for _ in range(_ROUNDS):
         for candidate, times in seconds.items():
             engine.set_tuning(candidate)
-            times.append(engine.profile(phase.rows, 1, repeats, 0.1)["step_seconds"])
+            times.append(_step_seconds(engine, phase.rows, repeats))
     medians = {candidate: statistics.median(times) for candidate, times in seconds.items()}
     phase.default_seconds = medians[""]
     winner = min(medians, key=lambda c: medians[c])
     phase.text = winner if medians[winner] < _STEP_MARGIN * medians[""] else ""
     phase.seconds = medians[phase.text]
+
+
+def _step_seconds(engine: _core.Engine, rows: int, repeats: int) -> float:
+    return engine.profile(rows, 1, repeats, 0.1)["step_seconds"]
 
 
 def _times(engine: _core.Engine, rows: int, repeats: int, warm_seconds: float) -> dict[str, float]:

@@ -44,7 +44,7 @@ def profile(
     """Time every op of a token and of a prefill chunk, and say what bounds it."""
     from ..bench.ceilings import describe
     from ..bench.profile import experiment as run_experiment
-    from ..bench.profile import measure_host, profile_step
+    from ..bench.profile import check_experiment, measure_host, profile_step
     from ..bench.subject import device_facts
 
     batches = whole_numbers("-b", batch)
@@ -62,6 +62,8 @@ def profile(
             raise InputError(f"[profile] -p: a chunk on this device has at most {most} rows, got {prompt}")
         if max(batches) > info["max_batch"]:
             raise InputError(f"[profile] -b: this device decodes at most {info['max_batch']} sequences at once, got {max(batches)}")
+        if experiment:
+            check_experiment(subject)
         ceilings = subject.engine.ceilings()
         shapes = [(b, b) for b in batches] + ([(prompt or most, 1)] if prompt != 0 else [])
         steps = [profile_step(subject, ceilings, rows, n, repetitions, warm) for rows, n in shapes]
