@@ -176,7 +176,7 @@ def test_a_random_model_as_a_file_is_the_same_model(tmp_path):
 def test_random_models_are_what_was_published():
     for name, billions in (("0.1b", 0.19), ("0.4b", 0.45), ("1.5b", 1.53), ("2.9b", 2.95), ("7.2b", 7.2), ("13.3b", 13.3)):
         size = SIZES[name]
-        entries = random_model_module._shapes(size, "q4_k_m")
+        entries = random_model_module._shapes(size, random_model_module.TensorTypes("Q4_K", "Q4_K", "Q6_K", "F16", "F32"))
         assert sum(np.prod(ne, dtype=np.int64) for _, ne, _, _ in entries) / 1e9 == pytest.approx(billions, rel=0.02)
 
 
@@ -215,7 +215,7 @@ def test_bench_table_and_comparison_with_itself(gguf, tmp_path):
 
 @pytest.mark.parametrize("args, message", [
     (("-b", "0"), "-b: expected"), (("-b", "x"), "-b: expected"), (("-r", "0"), "-r: expected"), (("-p", "0", "-n", "0"), "nothing"),
-    (("-b", "100000"), "at most"), (("-m", "missing.gguf"), "no such file"), (("--peer", "llama-bench=/no/such"), "is not there"), (("--peer", "other=x"), "expected"),
+    (("-b", "100000", "--random", "tiny"), "at most"), (("-m", "missing.gguf"), "no such file"), (("--peer", "llama-bench=/no/such"), "is not there"), (("--peer", "other=x"), "expected"),
     (("--compare", "missing.json"), "No such file"), (("--json", "--csv"), "choose one"), (("--quality", "missing.txt"), "No such file"),
     (("--quality-reference", "x"), "needs --quality"), (("--device", "tpu"), "device"), (("--threads", "0"), "--threads"),
     (("--numerics", "f8"), "numerics"), (("--random", "tiny", "--quality", __file__), "random model"),
