@@ -30,7 +30,7 @@ def plot(path: str | os.PathLike[str], title: str, steps: list[StepRecord], ceil
     except ImportError:
         raise InputError("[profile] --plot needs matplotlib: pip install 'rwkvnative[plot]'") from None
     figure, rows = pyplot.subplots(
-        len(steps), 2, figsize=(16, 7.5 * len(steps)), squeeze=False, width_ratios=(1.25, 1), layout="constrained"
+        len(steps), 2, figsize=(16, 9.5 * len(steps)), squeeze=False, width_ratios=(1.25, 1), layout="constrained"
     )
     figure.suptitle(title, fontsize=13)
     for (roofline, bar), step in zip(rows, steps, strict=True):
@@ -59,9 +59,12 @@ def _roofline(axes: Axes, step: StepRecord, ceilings: _core.Ceilings) -> None:
     left = 0.5 * min([p[1] for p in points], default=0.1)
     right = max(4 * ridge, 4 * max([p[1] for p in points], default=1.0))
     axes.plot([left, ridge], [left * memory, ridge * memory], color="black", linewidth=1.5)
+    above = float("inf")
     for i, (name, rate) in enumerate(sorted(rates.items(), key=lambda item: -item[1])):
         axes.plot([rate / memory, right], [rate, rate], color="black", linewidth=1.5 if i == 0 else 0.8, linestyle="-" if i == 0 else "--")
-        axes.annotate(f"{name} {rate / 1e12:.3g} Top/s", (right, rate), (-4, 4), textcoords="offset points", ha="right", fontsize=9)
+        offset = 4 if above > 1.8 * rate else -12  # below its line where the one above is near
+        axes.annotate(f"{name} {rate / 1e12:.3g} Top/s", (right, rate), (-4, offset), textcoords="offset points", ha="right", fontsize=9)
+        above = rate
     total = step.step_microseconds * 1e-6
     for i, (label, x, y, seconds, ops) in enumerate(points):
         axes.scatter(
@@ -74,7 +77,7 @@ def _roofline(axes: Axes, step: StepRecord, ceilings: _core.Ceilings) -> None:
     axes.set_ylim(0.3 * min(lowest, left * memory), 4 * max(rates.values(), default=memory))
     axes.set_title(f"{step.name}: roofline, {memory / 1e9:.0f} GB/s; marker area: share of the time", fontsize=11)
     axes.grid(which="major", alpha=0.3)
-    legend = axes.legend(fontsize=8, loc="lower right", framealpha=0.9)
+    legend = axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0.0, -0.09))  # below: it hides no op
     for handle in legend.legend_handles:
         handle.set_sizes([40])  # type: ignore[union-attr]
 
@@ -104,13 +107,13 @@ def _bar(axes: Axes, step: StepRecord) -> None:
     for (middle, label), text_at in zip(edges, _spread([m for m, _ in edges], total), strict=True):
         axes.annotate(
             label, (0.25, middle), (0.36, text_at), fontsize=9, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.7},
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.7, "relpos": (0, 0.5)},
         )  # fmt: skip
     axes.set(xlim=(-0.35, 2.3), ylim=(0, total * 1.0001), xticks=[], ylabel="microseconds")
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
     names = ", ".join(f"{name} {100 * time / total:.0f} %" for name, time in step.shares().items() if time > 0.005 * total)
-    axes.set_title(f"{step.name}: {step.step_microseconds:.0f} us, by bound: {names}", fontsize=11)
+    axes.set_title(f"{step.name}: {step.step_microseconds:.0f} us, by bound: {names}", fontsize=11, pad=16)
 
 
 def _spread(middles: list[float], total: float) -> list[float]:
