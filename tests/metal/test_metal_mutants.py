@@ -39,27 +39,19 @@ def kernel_results(check: bool) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def pool():
-    """Two processes at a time; the package and the kernels' mutants first."""
+def under_way(request):
+    """The chosen mutants, two processes at a time: futures by whether the checker is on, and by number."""
     build.extension()
+    items = [item for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="module")
-def kernels(pool):
-    return {check: pool.submit(kernel_results, check) for check in (True, False)}
-
-
-@pytest.fixture(scope="module")
-def hosts(pool, kernels, request):
-    numbers = [item.callspec.params["number"] for item in request.session.items if item.function is test_host_mutants]
-    return {number: pool.submit(host_result, number) for number in numbers}
+        modes = [item.callspec.params["check"] for item in items if item.function is test_kernel_mutants]
+        numbers = [item.callspec.params["number"] for item in items if item.function is test_host_mutants]
+        yield {check: pool.submit(kernel_results, check) for check in modes}, {n: pool.submit(host_result, n) for n in numbers}
 
 
 @pytest.mark.parametrize("check", [False, True], ids=["by results", "by the checker"])
-def test_kernel_mutants(kernels, hosts, check):
-    results = kernels[check].result()
+def test_kernel_mutants(under_way, check):
+    results = under_way[0][check].result()
     assert len(results) >= 18
     assert {name: how for name, how in results.items() if how in ("STALE", "SURVIVED") or "not clean" in how} == {}
 
@@ -104,9 +96,9 @@ def host_result(number: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [number for number, _ in chosen()], ids=lambda n: mutants.HOST[n].name)
-def test_host_mutants(hosts, number):
+def test_host_mutants(under_way, number):
     """Those not chosen must still apply: test_host_mutants_apply."""
-    assert hosts[number].result(), f"survived: {mutants.HOST[number].name}"
+    assert under_way[1][number].result(), f"survived: {mutants.HOST[number].name}"
 
 
 @pytest.mark.parametrize("mutant", mutants.HOST, ids=lambda m: m.name)
