@@ -11,8 +11,9 @@ import webgpu_devices
 from typer.testing import CliRunner
 
 from rwkvnative.bench import profile as profiling
+from rwkvnative.bench.ceilings import describe
 from rwkvnative.bench.plot import _spread, plot
-from rwkvnative.bench.profile import ARITHMETIC, HOST, LATENCY, MEMORY, HostPart, analyse, bound
+from rwkvnative.bench.profile import ARITHMETIC, HOST, LATENCY, MEMORY, UNKNOWN, HostPart, analyse, bound
 from rwkvnative.bench.subject import random_subject
 from rwkvnative.bench.trace import chrome_trace
 from rwkvnative.cli import app
@@ -51,9 +52,18 @@ def invoke(*args: str):
 # ---- made-up records ----
 
 
+def test_without_ceilings_nothing_is_said_to_bind():
+    """As on Metal, whose backend does not measure them yet."""
+    nothing = dict.fromkeys(CEILINGS, 0.0)
+    record = analyse(step(MADE_UP, 200.0), nothing)
+    assert {op.bound for op in record.ops} == {UNKNOWN} and record.bound == UNKNOWN and record.least_microseconds == 0
+    assert sum(record.shares().values()) == pytest.approx(200.0)
+    assert "does not measure" in describe(nothing)
+
+
 def test_bound_is_the_largest_of_the_three():
     assert bound(3, 2, 1) == MEMORY and bound(2, 3, 1) == ARITHMETIC and bound(1, 2, 3) == LATENCY
-    assert bound(0, 0, 0) == LATENCY
+    assert bound(0, 0, 1) == LATENCY and bound(0, 0, 0) == UNKNOWN
 
 
 def test_ops_are_put_beside_the_ceilings():

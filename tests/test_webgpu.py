@@ -189,7 +189,7 @@ def test_wrong_options_name_the_variable(lavapipe, monkeypatch, name, value):
 def test_a_limit_that_is_too_small_names_the_tensor(lavapipe, monkeypatch):
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", "65536")
     with pytest.raises(DeviceError, match=r"(blk|token_embd)\S+.* binding"):
-        open_engine(build_model(n_embd=1024, n_layer=1, n_ff=1024), lavapipe)
+        open_engine(build_model(n_embd=128, n_layer=1, n_ff=65536), lavapipe)
 
 
 def in_new_process(code: str, **environment: str) -> str:

@@ -143,7 +143,7 @@ class Backend {
   virtual const DeviceInfo& info() const = 0;
   // The plan and the bytes its tensors point to must outlive the result.
   virtual std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) = 0;
-  // Takes a second or so; the device should be doing nothing else.
+  // Takes a second or so; the device should be doing nothing else. 0: not measured.
   virtual Ceilings measure_ceilings();
 
   // For the tuner. Programs compiled from now on use these constants: a text in the backend's own syntax, "" for its defaults.

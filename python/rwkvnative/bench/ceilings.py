@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from .. import _core
 
-__all__ = ["arithmetic_rate", "describe", "least_seconds"]
+__all__ = ["arithmetic_rate", "describe", "least_seconds", "measured"]
 
 _RATES = ("int8_per_second", "f16_per_second", "f32_per_second", "matrix_per_second")
+
+
+def measured(ceilings: _core.Ceilings) -> bool:
+    """Whether the backend measured them: without, nothing can be said of the distance from the roofline."""
+    return ceilings["read_bytes_per_second"] > 0
 
 
 def arithmetic_rate(ceilings: _core.Ceilings, arithmetic: str | None = None) -> float:
@@ -25,6 +30,8 @@ def least_seconds(ceilings: _core.Ceilings, n_bytes: float, n_operations: float,
 
 def describe(ceilings: _core.Ceilings) -> str:
     """One line for a person."""
+    if not measured(ceilings):
+        return "ceilings: this backend does not measure them yet"
     parts = [
         f"reads {ceilings['read_bytes_per_second'] / 1e9:.1f} GB/s",
         f"dependent dispatch {ceilings['dispatch_seconds'] * 1e6:.2f} us",

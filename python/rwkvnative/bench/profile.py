@@ -16,7 +16,7 @@ from .subject import Subject
 
 __all__ = ["HostPart", "OpRecord", "StepRecord", "analyse", "bound", "check_experiment", "experiment", "measure_host", "profile_step"]
 
-MEMORY, ARITHMETIC, LATENCY, HOST = "memory", "arithmetic", "launch latency", "host"
+MEMORY, ARITHMETIC, LATENCY, HOST, UNKNOWN = "memory", "arithmetic", "launch latency", "host", "unknown"
 # Ops that multiply matrices, by the first word of their label.
 MATRIX_KINDS = ("linear", "head", "mix_lora", "mix_linear", "lora")
 _EXPERIMENTS = {"plain_microseconds": "experiment=1", "constant_microseconds": "experiment=2"}
@@ -122,11 +122,11 @@ class StepRecord:
 
     def shares(self) -> dict[str, float]:
         """Microseconds of the step by what bounds them: the ops', and the host's part."""
-        totals = dict.fromkeys((MEMORY, ARITHMETIC, LATENCY, HOST), 0.0)
+        totals = dict.fromkeys((MEMORY, ARITHMETIC, LATENCY, HOST, UNKNOWN), 0.0)
         for op in self.ops:
             totals[op.bound] += op.microseconds
         totals[HOST] += self.host_microseconds
-        return totals
+        return {name: time for name, time in totals.items() if time or name != UNKNOWN}
 
     def kinds(self) -> list[tuple[str, list[OpRecord]]]:
         """Ops of the same label, the most time first. Layer 0's own labels stay apart."""
@@ -142,7 +142,10 @@ class StepRecord:
 
 
 def bound(memory: float, arithmetic: float, latency: float) -> str:
-    """What bounds an op: the largest of the times that its bytes, its operations and a dependent dispatch need at best."""
+    """What bounds an op: the largest of the times that its bytes, its operations and a dependent dispatch need at best; all 0:
+    nothing is known."""
+    if memory == arithmetic == latency == 0:
+        return UNKNOWN
     if latency >= memory and latency >= arithmetic:
         return LATENCY
     return MEMORY if memory >= arithmetic else ARITHMETIC

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import FileError, InputError
-from .ceilings import least_seconds
+from .ceilings import least_seconds, measured
 
 __all__ = ["Report", "Result", "compare", "read_report"]
 
@@ -114,8 +114,9 @@ class Report:
             "tok/s": [f"{r.rate:.1f}" for r in self.results],
             "spread": [f"{min(r.rates):.1f}..{max(r.rates):.1f}" for r in self.results],
             "GB/s": [f"{r.bytes_per_second / 1e9:.1f}" for r in self.results],
-            "% of ceiling": [f"{100 * r.share_of_ceiling(self.ceilings):.1f}" for r in self.results],
         }
+        if measured(self.ceilings):
+            columns["% of ceiling"] = [f"{100 * r.share_of_ceiling(self.ceilings):.1f}" for r in self.results]
         if any(r.loss is not None for r in self.results):
             columns["loss"] = ["" if r.loss is None else f"{r.loss:.4f}" for r in self.results]
             columns["KL to F32"] = ["" if r.kl_divergence is None else f"{r.kl_divergence:.5f}" for r in self.results]

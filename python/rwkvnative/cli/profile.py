@@ -42,7 +42,7 @@ def profile(
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Write a picture: roofline, and a bar of each step.")] = None,
 ) -> None:
     """Time every op of a token and of a prefill chunk, and say what bounds it."""
-    from ..bench.ceilings import describe
+    from ..bench.ceilings import describe, measured
     from ..bench.profile import experiment as run_experiment
     from ..bench.profile import check_experiment, measure_host, profile_step
     from ..bench.subject import device_facts
@@ -65,6 +65,8 @@ def profile(
         if experiment:
             check_experiment(subject)
         ceilings = subject.engine.ceilings()
+        if plot is not None and not measured(ceilings):
+            raise InputError(f"[profile] --plot: the {facts['backend']} backend does not measure its roofline yet; --trace and --json work")
         shapes = [(b, b) for b in batches] + ([(prompt or most, 1)] if prompt != 0 else [])
         steps = [profile_step(subject, ceilings, rows, n, repetitions, warm) for rows, n in shapes]
         if not steps[0].timestamps:
