@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rwkvnative.bench import profile as profiling
 from rwkvnative.bench.ceilings import describe
 from rwkvnative.bench.plot import _spread, plot
-from rwkvnative.bench.profile import ARITHMETIC, HOST, LATENCY, MEMORY, UNKNOWN, HostPart, analyse, bound
+from rwkvnative.bench.profile import ARITHMETIC, HOST, LATENCY, MEMORY, UNKNOWN, UPLOAD, HostPart, analyse, bound
 from rwkvnative.bench.subject import random_subject
 from rwkvnative.bench.trace import chrome_trace
 from rwkvnative.cli import app
@@ -23,10 +23,11 @@ CEILINGS = {"read_bytes_per_second": 1e9, "dispatch_seconds": 2e-6, "int8_per_se
             "f32_per_second": 1e9, "matrix_per_second": 1e10, "upload_bytes_per_second": 0.0}
 
 
-def step(ops, step_us, rows=1, timestamps=True):
+def step(ops, step_us, rows=1, timestamps=True, uploads=()):
     keys = ("label", "layer", "microseconds", "bytes", "operations", "arithmetic")
     return {"rows": rows, "sequences": 1, "timestamps": timestamps, "step_seconds": step_us * 1e-6, "submit_seconds": 3e-6,
-            "alone_seconds": step_us * 2e-6, "ops": [dict(zip(keys, op, strict=True)) for op in ops]}
+            "alone_seconds": step_us * 2e-6, "ops": [dict(zip(keys, op, strict=True)) for op in ops],
+            "uploads": [dict(zip(("label", "bytes", "microseconds", "first_op"), u, strict=True)) for u in uploads]}
 
 
 MADE_UP = [("embed", -1, 4.0, 100, 10, "f32"), ("linear r", 0, 30.0, 20000, 40000, "int8"), ("linear x", 0, 50.0, 1000, 40000, "f32"),
@@ -116,6 +117,29 @@ def test_trace_events_follow_each_other_and_add_up():
     assert at == pytest.approx(1000) and ops[-1]["name"] == "device idle"
     layers = [(e["name"], e["ts"], e["dur"]) for e in trace["traceEvents"] if e["ph"] == "X" and e["tid"] == 1]
     assert layers == [("layer 0", 4.0, 80.0), ("layer 1", 84.0, 30.0)]
+
+
+def test_uploads_are_a_row_of_the_trace_and_bind_what_waits_for_them():
+    """174 us of ops. Of 1000 us, the 600 that uploads take alone are theirs and the rest the host's; of 474, all 300 that are left."""
+    uploads = [("layer 0", 4000, 400.0, 1), ("layer 1", 2000, 200.0, 3)]
+    record = analyse(step(MADE_UP, 1000.0, uploads=uploads), CEILINGS)
+    assert record.upload_microseconds == pytest.approx(600) and record.host_microseconds == pytest.approx(226)
+    assert record.bound == UPLOAD and sum(record.shares().values()) == pytest.approx(1000)
+    beside = analyse(step(MADE_UP, 474.0, uploads=uploads), CEILINGS)
+    assert [u.microseconds for u in beside.uploads] == pytest.approx([200, 100]) and beside.host_microseconds == 0
+
+    events = [e for e in chrome_trace("title", [record])["traceEvents"] if e["ph"] == "X"]
+    rows = {tid: [(e["name"], e["ts"], e["dur"]) for e in events if e["tid"] == tid] for tid in (0, 3)}
+    assert rows[3] == [("layer 0", 4.0, pytest.approx(400)), ("layer 1", pytest.approx(484), pytest.approx(200))]
+    assert [ts for _, ts, _ in rows[0][:5]] == pytest.approx([0, 404, 434, 684, 714])
+
+
+def test_a_streamed_model_shows_its_uploads(gpu, tmp_path):
+    done = invoke("--device", gpu, "-p", "0", "-r", "1", "--warm", "0", "--max-device-memory", "10MB", "--trace", str(tmp_path / "t.json"))
+    assert done.exit_code == 0, done.output
+    assert "weights on their way" in done.output
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert {e["name"] for e in events if e.get("cat") == "upload"} >= {"layer 1", "layer 2"}
 
 
 def test_labels_of_the_bar_keep_their_distance():

@@ -142,7 +142,17 @@ std::string DeviceBackend::kernels_id() const {
   return std::to_string(hash);
 }
 
-Ceilings DeviceBackend::measure_ceilings() { return webgpu::measure_ceilings(*device_, *pipelines_); }
+Ceilings DeviceBackend::measure_ceilings() {
+  // The budget is the model's; what is measured with is gone afterwards.
+  struct Lifted {
+    MemoryAccount& memory;
+    uint64_t budget = memory.budget();
+    explicit Lifted(MemoryAccount& account) : memory(account) { memory.set_budget(0); }
+    ~Lifted() { memory.set_budget(budget); }
+  };
+  const Lifted lifted(device_->memory());
+  return webgpu::measure_ceilings(*device_, *pipelines_);
+}
 
 }  // namespace rwkvnative::webgpu
 

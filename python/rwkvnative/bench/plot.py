@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from .. import _core
 from ..errors import FileError, InputError
 from .ceilings import arithmetic_rate
-from .profile import ARITHMETIC, HOST, LATENCY, MEMORY, StepRecord
+from .profile import ARITHMETIC, HOST, LATENCY, MEMORY, UPLOAD, StepRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot"]
 
-_COLOURS = {MEMORY: "#2a6fbb", ARITHMETIC: "#c8552b", LATENCY: "#8a8a8a", HOST: "#d9a514"}
+_COLOURS = {MEMORY: "#2a6fbb", ARITHMETIC: "#c8552b", LATENCY: "#8a8a8a", UPLOAD: "#4c9f70", HOST: "#d9a514"}
 _MARKERS = "osD^vP*XhH<>pd8"
 _LEAST_LABELLED = 0.012  # of the step: a piece of the bar that is named in the picture
 
@@ -95,6 +95,8 @@ def _bar(axes: Axes, step: StepRecord) -> None:
             pieces.append((f"{label}: {count} us, bound by {ops[0].bound}", time, _COLOURS[ops[0].bound]))
     if rest:
         pieces.append((f"others: {rest:.1f} us", rest, "#cccccc"))
+    if step.uploads:
+        pieces.append((f"weights on their way: {step.upload_microseconds:.1f} us", step.upload_microseconds, _COLOURS[UPLOAD]))
     if step.host_microseconds > 0.001 * step.step_microseconds:
         pieces.append((f"host (device idle): {step.host_microseconds:.1f} us", step.host_microseconds, _COLOURS[HOST]))
     total = sum(time for _, time, _ in pieces)

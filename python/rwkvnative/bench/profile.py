@@ -14,9 +14,9 @@ from ..errors import InputError
 from .ceilings import arithmetic_rate
 from .subject import Subject
 
-__all__ = ["HostPart", "OpRecord", "StepRecord", "analyse", "bound", "check_experiment", "experiment", "measure_host", "profile_step"]
+__all__ = ["HostPart", "OpRecord", "StepRecord", "UploadRecord", "analyse", "bound", "check_experiment", "experiment", "measure_host", "profile_step"]
 
-MEMORY, ARITHMETIC, LATENCY, HOST, UNKNOWN = "memory", "arithmetic", "launch latency", "host", "unknown"
+MEMORY, ARITHMETIC, LATENCY, UPLOAD, HOST, UNKNOWN = "memory", "arithmetic", "launch latency", "upload", "host", "unknown"
 # Ops that multiply matrices, by the first word of their label.
 MATRIX_KINDS = ("linear", "head", "mix_lora", "mix_linear", "lora")
 _EXPERIMENTS = {"plain_microseconds": "experiment=1", "constant_microseconds": "experiment=2"}
@@ -65,6 +65,18 @@ class OpRecord:
 
 
 @dataclass(frozen=True)
+class UploadRecord:
+    """Weights that a step brings to the device before its op number first_op. raw_microseconds: timed alone, waited for;
+    microseconds: what of it the step waits for, which is less where kernels run beside it."""
+
+    label: str
+    first_op: int
+    n_bytes: int
+    raw_microseconds: float
+    microseconds: float
+
+
+@dataclass(frozen=True)
 class HostPart:
     """Seconds of a decoded token that are the host's, and what each costs in tokens per second.
 
@@ -90,8 +102,8 @@ class HostPart:
 
 @dataclass
 class StepRecord:
-    """A profiled step. host_microseconds: of its wall clock, the part in which the device had nothing to do.
-    overhead_microseconds: what the clocks added to each op, taken off again."""
+    """A profiled step. host_microseconds: of its wall clock, the part in which the device had nothing to do, not even weights
+    to fetch. overhead_microseconds: what the clocks added to each op, taken off again."""
 
     rows: int
     sequences: int
@@ -103,6 +115,7 @@ class StepRecord:
     host_microseconds: float
     bound: str
     ops: list[OpRecord] = field(default_factory=list)
+    uploads: list[UploadRecord] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -117,16 +130,22 @@ class StepRecord:
         return sum(op.n_bytes for op in self.ops)
 
     @property
+    def upload_microseconds(self) -> float:
+        """What the step waits for weights."""
+        return sum(upload.microseconds for upload in self.uploads)
+
+    @property
     def least_microseconds(self) -> float:
         return sum(op.least_microseconds for op in self.ops)
 
     def shares(self) -> dict[str, float]:
-        """Microseconds of the step by what bounds them: the ops', and the host's part."""
-        totals = dict.fromkeys((MEMORY, ARITHMETIC, LATENCY, HOST, UNKNOWN), 0.0)
+        """Microseconds of the step by what bounds them: the ops', weights on their way, and the host's part."""
+        totals = dict.fromkeys((MEMORY, ARITHMETIC, LATENCY, UPLOAD, HOST, UNKNOWN), 0.0)
         for op in self.ops:
             totals[op.bound] += op.microseconds
+        totals[UPLOAD] += self.upload_microseconds
         totals[HOST] += self.host_microseconds
-        return {name: time for name, time in totals.items() if time or name != UNKNOWN}
+        return {name: time for name, time in totals.items() if time or name not in (UPLOAD, UNKNOWN)}
 
     def kinds(self) -> list[tuple[str, list[OpRecord]]]:
         """Ops of the same label, the most time first. Layer 0's own labels stay apart."""
@@ -156,7 +175,8 @@ def analyse(step: _core.StepProfile, ceilings: _core.Ceilings) -> StepRecord:
 
     Clocks around an op add to it: on a GPU they also keep neighbours from overlapping. If the ops' times add up to more than the
     unprofiled step took, the difference is taken off each alike (none falls below a tenth of what was measured, and the rest is
-    scaled, so that the sum is the step's wall clock). If they add up to less, the difference is the host's.
+    scaled, so that the sum is the step's wall clock). If they add up to less, the difference is that of the uploads, as far as
+    they took so long when timed alone, and beyond that the host's.
     """
     raw = [op["microseconds"] for op in step["ops"]]
     wall = step["step_seconds"] * 1e6
@@ -164,7 +184,13 @@ def analyse(step: _core.StepProfile, ceilings: _core.Ceilings) -> StepRecord:
     own = [max(0.1 * t, t - overhead) for t in raw]
     if overhead and sum(own) > 0:
         own = [t * wall / sum(own) for t in own]
-    host = max(0.0, wall - sum(own))
+    idle = max(0.0, wall - sum(own))
+    alone = sum(upload["microseconds"] for upload in step["uploads"])
+    waited = min(1.0, idle / alone) if alone else 0.0
+    uploads = [
+        UploadRecord(u["label"], u["first_op"], u["bytes"], u["microseconds"], u["microseconds"] * waited) for u in step["uploads"]
+    ]
+    host = max(0.0, idle - alone)
     ops = []
     memory_rate = ceilings["read_bytes_per_second"]
     for op, t, measured in zip(step["ops"], own, raw, strict=True):
@@ -181,7 +207,7 @@ def analyse(step: _core.StepProfile, ceilings: _core.Ceilings) -> StepRecord:
         )  # fmt: skip
     record = StepRecord(
         step["rows"], step["sequences"], step["timestamps"], wall, step["submit_seconds"] * 1e6, step["alone_seconds"] * 1e6,
-        overhead, host, "", ops,
+        overhead, host, "", ops, uploads,
     )  # fmt: skip
     shares = record.shares()
     record.bound = max(shares, key=lambda name: shares[name])

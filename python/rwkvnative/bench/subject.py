@@ -12,6 +12,7 @@ from typing import Any
 from .. import _core
 from ..gguf_file import GgufFile
 from ..model_config import rwkv_config
+from ..sizes import max_device_memory as parse_max_device_memory
 from .random_model import random_model
 from .tuning_cache import apply_cached, identity
 
@@ -78,7 +79,12 @@ class Subject:
 
 
 def file_subject(
-    path: str | os.PathLike[str], device: str, n_threads: int | None, numerics: str, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    device: str,
+    n_threads: int | None,
+    numerics: str,
+    progress: Progress | None = None,
+    max_device_memory: str | None = None,
 ) -> Subject:
     """A GGUF file on a device. Raises FileError and DeviceError as `Model` does; the vocabulary is not needed."""
     file = GgufFile(path)
@@ -87,8 +93,9 @@ def file_subject(
         file.check_tensor_types(t["ggml_type"] for t in _core.dtypes())
         tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in file.tensors.values()]
         engine = _core.Engine(
-            arch, config, tensors, file.data, device, n_threads or 0, numerics, progress, source=str(file.path)
-        )
+            arch, config, tensors, file.data, device, n_threads or 0, numerics, progress, source=str(file.path),
+            max_device_memory=parse_max_device_memory(max_device_memory), file=os.fsencode(file.path),
+        )  # fmt: skip
     except BaseException:
         file.close()
         raise
@@ -100,12 +107,20 @@ def file_subject(
     return Subject(label, types, Path(path), engine, tensors, key, apply_cached(engine, key), _file=file)
 
 
-def random_subject(spec: str, device: str, n_threads: int | None, numerics: str, progress: Progress | None = None) -> Subject:
+def random_subject(
+    spec: str,
+    device: str,
+    n_threads: int | None,
+    numerics: str,
+    progress: Progress | None = None,
+    max_device_memory: str | None = None,
+) -> Subject:
     """A random model on a device: see `random_model`."""
     model = random_model(spec)
     engine = _core.Engine(
-        "rwkv7", model.config, model.tensors, model.data, device, n_threads or 0, numerics, progress, source=model.name
-    )
+        "rwkv7", model.config, model.tensors, model.data, device, n_threads or 0, numerics, progress, source=model.name,
+        max_device_memory=parse_max_device_memory(max_device_memory),
+    )  # fmt: skip
     key = identity(engine, model.config, model.tensors, numerics)
     tuning = apply_cached(engine, key)
     return Subject(model.name, model.file_type.upper(), None, engine, model.tensors, key, tuning, write=model.write)

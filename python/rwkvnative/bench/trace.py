@@ -13,17 +13,24 @@ __all__ = ["chrome_trace"]
 
 
 def chrome_trace(title: str, steps: list[StepRecord]) -> dict[str, Any]:
-    """One process for each step: a row for the device's ops one after the other, one for the layers, one for the host."""
+    """One process for each step: a row for the device's ops one after the other, one for the layers, one for the host, and one
+    for the weights that are uploaded on the way, each as long as the ops wait for it."""
     events: list[dict[str, Any]] = []
     for pid, step in enumerate(steps):
         events.append(_name("process_name", pid, 0, f"{title}: {step.name}"))
-        for tid, row in enumerate(("ops", "layers", "host")):
+        for tid, row in enumerate(("ops", "layers", "host", "uploads")[: 4 if step.uploads else 3]):
             events.append(_name("thread_name", pid, tid, row))
+        uploads = {upload.first_op: upload for upload in step.uploads}
         at, layer, layer_begin = 0.0, -1, 0.0
-        for op in step.ops:
+        for index, op in enumerate(step.ops):
             if op.layer != layer:
                 events += _layer(pid, layer, layer_begin, at)
                 layer, layer_begin = op.layer, at
+            if upload := uploads.get(index):
+                rate = upload.n_bytes / max(upload.raw_microseconds, 1e-9) / 1e3
+                arguments = {"bytes": upload.n_bytes, "GB/s alone": round(rate, 2), "alone us": round(upload.raw_microseconds, 3)}
+                events.append(_event(upload.label, "upload", pid, 3, at, upload.microseconds, arguments))
+                at += upload.microseconds
             arguments = {
                 "layer": op.layer, "bytes": op.n_bytes, "GB/s": round(op.bytes_per_second / 1e9, 2), "operations": op.n_operations,
                 "% of roofline": round(100 * op.share_of_roofline, 1), "bound by": op.bound, "measured us": round(op.raw_microseconds, 3),

@@ -44,6 +44,7 @@ def bench(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     numerics: opt.Numerics = "auto",
+    max_device_memory: opt.MaxDeviceMemory = None,
     json: opt.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     md: Annotated[bool, typer.Option("--md", help="Print a Markdown table.")] = False,
@@ -80,7 +81,7 @@ def bench(
     text = read_text(quality) if quality is not None else None
 
     report = _measure_all(
-        subjects(model, random, device, threads, numerics), chosen, repetitions, warm, numerics, other,
+        subjects(model, random, device, threads, numerics, max_device_memory), chosen, repetitions, warm, numerics, other,
         lambda path: _quality(path, text, quality_reference, device, threads, numerics),
     )  # fmt: skip
     compared = compare_reports(report, before, str(compare)) if before is not None else None
@@ -183,7 +184,12 @@ def _quality(
 
 
 def subjects(
-    models: list[str] | None, random: list[str] | None, device: str, threads: int | None, numerics: str
+    models: list[str] | None,
+    random: list[str] | None,
+    device: str,
+    threads: int | None,
+    numerics: str,
+    max_device_memory: str | None = None,
 ) -> Iterator[Subject]:
     """The models that -m and --random name, opened one after the other; the embedded model if none is named."""
     from ..bench.subject import file_subject, random_subject
@@ -195,11 +201,11 @@ def subjects(
         paths = [embedded_model_path()]
     for path in paths:
         with ProgressBar("loading") as progress:
-            subject = file_subject(path, device, threads, numerics, progress)
+            subject = file_subject(path, device, threads, numerics, progress, max_device_memory)
         yield subject
     for spec in random or ():
         with ProgressBar("loading") as progress:
-            subject = random_subject(spec, device, threads, numerics, progress)
+            subject = random_subject(spec, device, threads, numerics, progress, max_device_memory)
         yield subject
 
 

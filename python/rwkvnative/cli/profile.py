@@ -37,6 +37,7 @@ def profile(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     numerics: opt.Numerics = "auto",
+    max_device_memory: opt.MaxDeviceMemory = None,
     json: opt.Json = False,
     trace: Annotated[str | None, typer.Option(metavar="FILE", help="Write a Chrome trace (Perfetto reads it too).")] = None,
     plot: Annotated[str | None, typer.Option(metavar="FILE", help="Write a picture: roofline, and a bar of each step.")] = None,
@@ -54,7 +55,7 @@ def profile(
         raise InputError("[profile] expected one model")
     if plot is not None:
         _need_matplotlib()
-    for subject in subjects(model, random, device, threads, numerics):
+    for subject in subjects(model, random, device, threads, numerics, max_device_memory):
         facts = device_facts(subject.engine)
         info = subject.engine.info
         most = info["prefill_rows"]
@@ -117,11 +118,19 @@ def _print_step(step: StepRecord, experiment: bool) -> None:
         if experiment:
             row += [_mean(ops, "plain_microseconds"), _mean(ops, "constant_microseconds")]
         rows.append(row)
+    blank = ["", ""] if experiment else []
+    if step.uploads:
+        time, n_bytes = step.upload_microseconds, sum(upload.n_bytes for upload in step.uploads)
+        alone = sum(upload.raw_microseconds for upload in step.uploads)
+        rows.append(
+            ["(weights on their way)", str(len(step.uploads)), f"{time / len(step.uploads):.2f}", f"{time:.1f}",
+             f"{100 * time / step.step_microseconds:.1f} %", f"{n_bytes / 1e6:.2f}", f"{n_bytes / max(alone, 1e-9) / 1e3:.1f}", "", "",
+             "upload", *blank]
+        )  # fmt: skip
     if step.host_microseconds:
         idle = step.host_microseconds
-        blank = ["", "", ""] if experiment else [""]
         rows.append(
-            ["(device idle)", "", "", f"{idle:.1f}", f"{100 * idle / step.step_microseconds:.1f} %", "", "", "", "", "host", *blank[1:]]
+            ["(device idle)", "", "", f"{idle:.1f}", f"{100 * idle / step.step_microseconds:.1f} %", "", "", "", "", "host", *blank]
         )
     clock = f"clocks took {step.overhead_microseconds:.2f} us an op, taken off" if step.overhead_microseconds else "clocks took nothing"
     shares = ", ".join(f"{name} {100 * t / step.step_microseconds:.0f} %" for name, t in step.shares().items())
