@@ -3,26 +3,9 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/state_order.h"
 
 namespace rwkvnative::webgpu {
-namespace {
-
-// One layer's part between the host's [head][value][key] and the device's [head][key][value]; the map is its own inverse.
-template <class Copy>
-void for_each_value(const StateLayout::Part& part, Copy copy) {
-  if (part.head_size == 0) {
-    for (uint32_t i = 0; i < part.values; ++i) copy(i, i);
-    return;
-  }
-  const uint32_t n = part.head_size;
-  for (uint32_t head = 0; head < part.heads; ++head) {
-    for (uint32_t value = 0; value < n; ++value) {
-      for (uint32_t key = 0; key < n; ++key) copy((head * n + value) * n + key, (head * n + key) * n + value);
-    }
-  }
-}
-
-}  // namespace
 
 DeviceState::DeviceState(std::shared_ptr<StateArena> arena) : arena_(std::move(arena)) {
   const auto lock = arena_->lock();
@@ -70,7 +53,7 @@ void DeviceState::read(std::span<float> out) const {
   for (uint32_t layer = 0; layer < layout.n_layer(); ++layer) {
     for (uint32_t p = 0; p < layout.n_parts(); ++p) {
       const float* part = raw.data() + (layer * layout.layer_bytes() + layout.part(p).offset) / sizeof(float);
-      for_each_value(layout.part(p), [&](uint32_t host_at, uint32_t device_at) { host[host_at] = part[device_at]; });
+      for_each_state_value(layout.part(p), [&](uint32_t host_at, uint32_t device_at) { host[host_at] = part[device_at]; });
       host += layout.part(p).values;
     }
   }
@@ -85,7 +68,7 @@ void DeviceState::write(std::span<const float> in) {
   for (uint32_t layer = 0; layer < layout.n_layer(); ++layer) {
     for (uint32_t p = 0; p < layout.n_parts(); ++p) {
       float* part = raw.data() + (layer * layout.layer_bytes() + layout.part(p).offset) / sizeof(float);
-      for_each_value(layout.part(p), [&](uint32_t host_at, uint32_t device_at) { part[device_at] = host[host_at]; });
+      for_each_state_value(layout.part(p), [&](uint32_t host_at, uint32_t device_at) { part[device_at] = host[host_at]; });
       host += layout.part(p).values;
     }
   }

@@ -119,7 +119,7 @@ HOST = [
     _host("state.mm", "a copy of the wrong state", "states", "sourceOffset:from.offset_bytes()", "sourceOffset:0"),
     _host("state.mm", "read before the GPU is done", "states", "  pool_->device().wait_idle();\n  float* host = out.data();", "  float* host = out.data();"),
     _host("state.mm", "a new state holds an old one", "states", "layout().bytes()) value:0];", "layout().bytes()) value:127];"),
-    _host("state.mm", "rows for columns", "states", "(head * n + key) * n + value)", "(head * n + value) * n + key)"),
+    _host("state.mm", "rows for columns", "states", "host[host_at] = part[device_at]", "host[host_at] = part[host_at]"),
     _host("device.mm", "new memory is not zeroed", "odd", "std::memset(buffer.contents(), 0, size);", ";"),
     _host("device.mm", "errors of the GPU are ignored", "fault", "if ([commands.get() status] != MTLCommandBufferStatusError) return {};", "return {};"),
     _host("device.mm", "the queue leaks", "decode", "Owned<id<MTLCommandQueue>>([device_.get() newCommandQueue])", "Owned<id<MTLCommandQueue>>([[device_.get() newCommandQueue] retain])"),
