@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/memory_account.h"
 #include "webgpu/dawn.h"
 #include "webgpu/memory.h"
 #include "webgpu/options.h"

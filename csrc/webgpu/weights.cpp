@@ -69,7 +69,7 @@ Weights::Weights(const Device& device, const Plan& plan, const WeightLimits& lim
       group(plan, layer);
       wanted = demand(limits.working);
     }
-    table_on_host_ = !choose_residency(units_, wanted, limits.budget);
+    table_on_host_ = !choose_residency("webgpu", units_, wanted, limits.budget);
   }
   place();
   for (size_t i = 0; i < buffer_bytes_.size(); ++i) {
