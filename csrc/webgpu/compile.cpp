@@ -51,7 +51,11 @@ Compiled Compiler::run() {
   }
   layer_ = -1;
   add_choice();
-  if (model_.weights->streams()) find_runs();
+  if (model_.weights->streams()) {
+    find_runs();
+    add_carries();
+    request_kernels();
+  }
   model_.pipelines->finish();
   return std::move(compiled_);
 }
@@ -246,8 +250,10 @@ void Compiler::dispatch(const std::string& label, const std::string& source, Bin
                         Grid grid, uint32_t x, uint32_t tile, uint32_t state_part) {
   const bool changed = tuned_.experiment != Experiment::None && cost_.weight_bytes != 0 && bindings != Bindings::Embed;
   const std::string text = changed ? changed_for(tuned_.experiment, source) : source;
+  const bool streams = model_.weights->streams();
+  if (streams) texts_.push_back({text, bindings});
   compiled_.dispatches.push_back({.label = label,
-                                  .kernel = &model_.pipelines->request(label, text, bindings),
+                                  .kernel = streams ? nullptr : &model_.pipelines->request(label, text, bindings),
                                   .group = std::move(group),
                                   .grid = grid,
                                   .x = x,

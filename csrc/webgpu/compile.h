@@ -40,6 +40,10 @@ class Compiler {
   // Marks the dispatches from `begin` on as readers of a unit, if it streams.
   void mark_unit(size_t begin, uint32_t unit);
   void find_runs();
+  // compile_carry.cpp
+  bool can_carry(size_t dispatch) const;
+  void add_carries();
+  void request_kernels();
   // compile_linear.cpp
   void add(const LinearOp& op, size_t op_index);
   // One matrix of a dispatch of linear.wgsl.
@@ -146,6 +150,11 @@ class Compiler {
   uint32_t max_threads_ = 256;
   uint32_t subgroup_max_ = 1;
   std::vector<SlotUse> uses_;
+  struct Text {
+    std::string source;
+    Bindings bindings;
+  };
+  std::vector<Text> texts_;  // of the dispatches, until all of a streaming program are known
   Compiled compiled_;
 };
 

@@ -167,12 +167,12 @@ Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
       {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
-      {"host-pointer", &options.host_pointer}};
+      {"host-pointer", &options.host_pointer}, {"carry", &options.carry}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), ',', [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, matrices, timestamps or host-pointer, got \"", item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, matrices, timestamps, host-pointer or carry, got \"", item, "\""));
     }
     *found->second = false;
   });

@@ -1,7 +1,8 @@
 // What the environment may change about a device, read once when it is opened. For tests (forced fallbacks, validation) and
 // for measuring (tuning constants).
 //
-//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, matrices, timestamps, host-pointer
+//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, matrices, timestamps, host-pointer,
+//                                 carry
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
@@ -74,6 +75,7 @@ struct Options {
   bool timestamps = true;
   bool validation = false;
   bool host_pointer = true;
+  bool carry = true;  // streamed weights beside kernels: carry.h
   uint64_t max_binding = UINT64_MAX;
   uint64_t memory = UINT64_MAX;
   uint64_t host_cache = UINT64_MAX;  // and no more than what the machine can spare

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "webgpu/carry.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -74,6 +75,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   other_state_ = make_layout(device, "other state", {{0, kWrite, true}});
   states_ = make_layout(device, "states", {{0, kWrite}});
   sequences_ = make_layout(device, "sequences", {{0, kRead, true}});
+  carry_ = make_layout(device, "carry", {{0, kRead}, {1, kWrite}});
   main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
   parts_pipeline_ = make_pipeline_layout(device, "parts", {parts_.get()});
@@ -116,12 +118,46 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
   }
 }
 
-const Kernel& Pipelines::request(const std::string& label, const std::string& source, Bindings bindings) {
+uint32_t Pipelines::own_groups(Bindings bindings) const {
+  switch (bindings) {
+    case Bindings::MainState:
+      return 2;
+    case Bindings::MainStateOther:
+    case Bindings::MainStates:
+      return 3;
+    default:
+      return 1;
+  }
+}
+
+WGPUPipelineLayout Pipelines::carrying_layout(Bindings bindings) {
+  PipelineLayoutHandle& layout = carrying_pipelines_[bindings];
+  if (layout) return layout.get();
+  const WGPUBindGroupLayout group = group_layout(bindings);
+  switch (bindings) {
+    case Bindings::MainState:
+      layout = make_pipeline_layout(device_, "carrying", {group, state_.get(), carry_.get()});
+      break;
+    case Bindings::MainStateOther:
+      layout = make_pipeline_layout(device_, "carrying", {group, state_.get(), other_state_.get(), carry_.get()});
+      break;
+    case Bindings::MainStates:
+      layout = make_pipeline_layout(device_, "carrying", {group, states_.get(), sequences_.get(), carry_.get()});
+      break;
+    default:
+      layout = make_pipeline_layout(device_, "carrying", {group, carry_.get()});
+  }
+  return layout.get();
+}
+
+const Kernel& Pipelines::request(const std::string& label, const std::string& own_source, Bindings bindings, bool carries) {
   const std::scoped_lock lock(mutex_);
-  std::unique_ptr<Kernel>& kernel = kernels_[message(static_cast<int>(bindings), source)];
+  std::unique_ptr<Kernel>& kernel = kernels_[message(static_cast<int>(bindings), carries ? "carries" : "", own_source)];
   if (kernel != nullptr) return *kernel;
   kernel = std::make_unique<Kernel>();
   kernel->label = label;
+  if (carries) kernel->carry_group = own_groups(bindings);
+  const std::string source = carries ? carrying(own_source, kernel->carry_group) : own_source;
 
   WGPUShaderSourceWGSL wgsl{};
   wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;
@@ -148,7 +184,7 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& so
 
   WGPUComputePipelineDescriptor descriptor{};
   descriptor.label = view(label);
-  descriptor.layout = pipeline_layout(bindings);
+  descriptor.layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
   descriptor.compute.module = kernel->module.get();
   descriptor.compute.entryPoint = view("main");
   WGPUCreateComputePipelineAsyncCallbackInfo callback{};
@@ -192,6 +228,11 @@ void Pipelines::finish() {
 
 BindGroupHandle Pipelines::bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const {
   return bind(label, group_layout(bindings), numbers(bindings), ranges);
+}
+
+BindGroupHandle Pipelines::bind_carry(std::span<const Range> ranges) const {
+  constexpr std::array<uint32_t, 2> kNumbers = {0, 1};
+  return bind("carry", carry_.get(), kNumbers, ranges);
 }
 
 BindGroupHandle Pipelines::bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers,

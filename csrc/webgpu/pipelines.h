@@ -27,6 +27,7 @@ struct Kernel {
   PipelineHandle pipeline;
   std::string error;
   WGPUFuture future{};
+  uint32_t carry_group = 0;  // behind its own; 0: it does not carry
   ShaderModuleHandle module;
   bool ready = false;
 };
@@ -37,7 +38,8 @@ class Pipelines {
   explicit Pipelines(const Device& device);
 
   // Starts compiling; finish() waits for everything started. The kernel lives as long as this object.
-  const Kernel& request(const std::string& label, const std::string& source, Bindings bindings);
+  // carries: the kernel with what carry.h adds to it.
+  const Kernel& request(const std::string& label, const std::string& source, Bindings bindings, bool carries = false);
   // Throws DeviceError naming the kernel, with Dawn's message.
   void finish();
 
@@ -55,14 +57,20 @@ class Pipelines {
   BindGroupHandle bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const;
   BindGroupHandle bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers,
                        std::span<const Range> ranges) const;
+  // The group of a share that a kernel carries: where it is, where it goes.
+  BindGroupHandle bind_carry(std::span<const Range> ranges) const;
 
  private:
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
+  // Groups of the kernel's own, and the layout with one more behind them.
+  uint32_t own_groups(Bindings bindings) const;
+  WGPUPipelineLayout carrying_layout(Bindings bindings);
 
   const Device& device_;
-  BindGroupLayoutHandle main_, embed_, parts_, choice_, state_, other_state_, states_, sequences_;
+  BindGroupLayoutHandle main_, embed_, parts_, choice_, state_, other_state_, states_, sequences_, carry_;
   PipelineLayoutHandle main_pipeline_, embed_pipeline_, parts_pipeline_, choice_pipeline_, state_pipeline_,
       state_other_pipeline_, states_pipeline_;
+  std::map<Bindings, PipelineLayoutHandle> carrying_pipelines_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };

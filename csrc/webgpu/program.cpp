@@ -186,10 +186,19 @@ void DeviceProgram::bind_one_state(WGPUComputePassEncoder pass, const Dispatch& 
 }
 
 void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
-                           const Work& work) const {
+                           const Work& work, bool carries) const {
   if (dispatch.grid == Grid::Bias && work.bias == 0) return;
   dawn().ComputePassEncoderSetPipeline(pass, dispatch.kernel->pipeline.get());
   dawn().ComputePassEncoderSetBindGroup(pass, 0, dispatch.group.get(), 0, nullptr);
+  if (const uint32_t number = dispatch.kernel->carry_group; number != 0) {
+    const BindGroupHandle& group = dispatch.carry ? dispatch.carry.group : compiled_.carries_nothing;
+    dawn().ComputePassEncoderSetBindGroup(pass, number, group.get(), 0, nullptr);
+  }
+  const auto run = [&](uint32_t x, uint32_t y) {
+    const uint32_t carrying = carries ? carrying_layers(uint64_t{x} * y) : 0;
+    dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, carrying + 1);
+    carries = false;
+  };
   uint32_t x = dispatch.x, y = 1;
   switch (dispatch.grid) {
     case Grid::Fixed:
@@ -229,15 +238,11 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
     case Grid::StatesSequences:
       for (size_t block = 0; block < table_->blocks(); ++block) {
         table_->bind(pass, block, static_cast<uint32_t>(dispatch.layer));
-        if (dispatch.grid == Grid::StatesRows) {
-          dawn().ComputePassEncoderDispatchWorkgroups(pass, work.rows, dispatch.x, 1);
-        } else {
-          dawn().ComputePassEncoderDispatchWorkgroups(pass, dispatch.x, work.sequences, 1);
-        }
+        dispatch.grid == Grid::StatesRows ? run(work.rows, dispatch.x) : run(dispatch.x, work.sequences);
       }
       return;
   }
-  dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, 1);
+  run(x, y);
 }
 
 // A token's first dispatches are submitted while the rest is encoded: where nobody else keeps the device busy it has work
@@ -263,14 +268,26 @@ void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequenc
 
 void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
   WeightStream& stream = *model_->stream;
+  size_t submitted = 0, share = kFirstShare;  // dispatches
   try {
     for (const Run& run : compiled_.runs) {
-      if (run.unit != kNoUnit) stream.before(run.unit, run.next, encoder);
-      WGPUComputePassDescriptor descriptor{};
-      const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
-      for (size_t i = run.begin; i < run.end; ++i) encode(pass.get(), compiled_.dispatches[i], sequences, work);
-      dawn().ComputePassEncoderEnd(pass.get());
-      if (run.unit != kNoUnit) stream.after(run.next, encoder);
+      const uint32_t next = run.carries_next ? kNoUnit : run.next;
+      if (run.unit != kNoUnit) stream.before(run.unit, next, encoder);
+      {
+        WGPUComputePassDescriptor descriptor{};
+        const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
+        for (size_t i = run.begin; i < run.end; ++i) {
+          const Dispatch& dispatch = compiled_.dispatches[i];
+          encode(pass.get(), dispatch, sequences, work, dispatch.carry && stream.carry(dispatch.carry));
+        }
+        dawn().ComputePassEncoderEnd(pass.get());
+      }
+      if (run.unit != kNoUnit) stream.after(next, encoder);
+      if (run.end - submitted < share || run.end == compiled_.dispatches.size()) continue;
+      model_->device->submit(std::move(encoder));
+      encoder = model_->device->create_encoder("program");
+      submitted = run.end;
+      share *= 4;
     }
   } catch (...) {
     stream.forget();

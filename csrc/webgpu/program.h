@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "webgpu/activations.h"
+#include "webgpu/carry.h"
 #include "webgpu/model.h"
 #include "webgpu/sequence_table.h"
 
@@ -41,13 +42,15 @@ struct Dispatch {
   uint32_t unit = kNoUnit;  // the streamed unit that it reads
   int32_t layer = -1;
   Cost cost;
+  Carry carry;  // what else its kernel does
 };
 
 // Dispatches in a row that read one streamed unit, or none.
 struct Run {
   uint32_t unit = kNoUnit;
   size_t begin = 0, end = 0;
-  uint32_t next = kNoUnit;  // the streamed unit that is wanted after `unit`
+  uint32_t next = kNoUnit;    // the streamed unit that is wanted after `unit`
+  bool carries_next = false;  // by shares in dispatches from here on
 };
 
 // Everything that compiling makes.
@@ -55,6 +58,8 @@ struct Compiled {
   Activations activations;
   std::vector<Dispatch> dispatches;
   std::vector<Run> runs;  // of the dispatches; empty if nothing streams
+  Buffer carried_nowhere;  // for kernels that carry, in dispatches without a share
+  BindGroupHandle carries_nothing;
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
@@ -102,8 +107,9 @@ class DeviceProgram final : public Program {
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
   void prepare_states(std::span<const Sequence> sequences);
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
-  void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
-              const Work& work) const;
+  // carries: its share of a unit too.
+  void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work,
+              bool carries = false) const;
   // Microseconds of each dispatch: device timestamps around it, or the wall clock of many repeats of it.
   std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
   std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);

@@ -47,7 +47,7 @@ WeightStream::WeightStream(const Device& device, const Plan& plan, const Weights
     }
     if (device.host_alignment() == 0) continue;
     try {
-      source.imported = device.import_host(unit.name, source.packed, WGPUBufferUsage_CopySrc);
+      source.imported = device.import_host(unit.name, source.packed, WGPUBufferUsage_CopySrc | WGPUBufferUsage_Storage);
     } catch (const OutOfDeviceMemory&) {
       // The driver pins no more; the rest goes through staging.
     }
@@ -67,6 +67,20 @@ void WeightStream::before(uint32_t unit, uint32_t next, EncoderHandle& encoder) 
   if (!is_there(unit)) sources_[unit].imported ? copy(unit, encoder.get()) : stage(unit, encoder);
   // Ahead of the kernels that read `unit`, so that a device that can will do both at once.
   if (next != kNoUnit && !is_there(next) && sources_[next].imported) copy(next, encoder.get());
+}
+
+bool WeightStream::carry(const Carry& share) {
+  uint32_t& held = held_[weights_.units()[share.unit].slot];
+  if (share.first) {
+    carrying_ = held != share.unit;
+    if (carrying_) held = kNoUnit;
+  }
+  const bool copies = carrying_;
+  if (share.last && carrying_) {
+    held = share.unit;
+    carrying_ = false;
+  }
+  return copies;
 }
 
 void WeightStream::after(uint32_t next, EncoderHandle& encoder) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "webgpu/carry.h"
 #include "webgpu/staging.h"
 #include "webgpu/weights.h"
 
@@ -26,8 +27,16 @@ class WeightStream {
   void before(uint32_t unit, uint32_t next, EncoderHandle& encoder);
   // To be called once the commands that use the unit are in the encoder: `next` may go to the device beside them.
   void after(uint32_t next, EncoderHandle& encoder);
+  // Whether a dispatch that has this share of a unit is to copy it: not if the unit is in its slot already. To be called for all
+  // shares in their order; then commands after the last of them find the unit there.
+  bool carry(const Carry& share);
+  // `unit` as the device sees it in host memory; null if it does not.
+  WGPUBuffer imported(uint32_t unit) const { return sources_[unit].imported.get(); }
   // To be called if an encoder that before() was given is not submitted.
-  void forget() { held_.assign(kSlots, kNoUnit); }
+  void forget() {
+    held_.assign(kSlots, kNoUnit);
+    carrying_ = false;
+  }
   // Bytes of host memory in the device's layout.
   uint64_t host_bytes() const { return host_bytes_; }
 
@@ -46,6 +55,7 @@ class WeightStream {
   const Weights& weights_;
   std::vector<Source> sources_;  // of each unit; empty for those that stay
   std::vector<uint32_t> held_;   // unit in each slot
+  bool carrying_ = false;        // a unit whose last share is yet to come
   uint64_t host_bytes_ = 0;
   Staging staging_;
 };

@@ -219,13 +219,13 @@ void Weights::place() {
   for (const Unit& unit : units_) {
     if (unit.streams()) slot_bytes = std::max(slot_bytes, unit.bytes);
   }
-  const auto first_slot = static_cast<uint32_t>(buffer_bytes_.size());
+  first_slot_ = static_cast<uint32_t>(buffer_bytes_.size());
   if (slot_bytes != 0) buffer_bytes_.insert(buffer_bytes_.end(), kSlots, slot_bytes);
   std::vector<uint64_t> filled(units_.size(), 0);
   for (size_t op = 0; op < ops_.size(); ++op) {
     for (WeightGroup& group : ops_[op]) {
       if (group.unit == kNoUnit || !units_[group.unit].streams()) continue;
-      group.buffer = first_slot + units_[group.unit].slot;
+      group.buffer = first_slot_ + units_[group.unit].slot;
       group.offset = filled[group.unit];
       filled[group.unit] += round_up(group.bytes, kAlignment);
     }

@@ -50,6 +50,7 @@ class Weights {
   size_t merged(size_t op) const { return merged_.at(op); }
   // What a dispatch binds for a group: of a streamed unit, its slot.
   WGPUBuffer buffer(const WeightGroup& group) const { return buffers_.at(group.buffer).get(); }
+  WGPUBuffer slot(uint32_t number) const { return buffers_.at(first_slot_ + number).get(); }
   uint64_t device_bytes() const;
 
   const std::vector<Unit>& units() const { return units_; }
@@ -73,6 +74,7 @@ class Weights {
   bool table_on_host_ = false;
   std::vector<uint64_t> buffer_bytes_;
   std::vector<Buffer> buffers_;
+  uint32_t first_slot_ = 0;  // of the buffers; they are the last
 };
 
 // Where a tensor lies in a group that holds all of it.

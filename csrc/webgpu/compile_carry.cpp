@@ -1,0 +1,87 @@
+// Which dispatches of a streaming program carry which bytes of the weights that come next (carry.h).
+#include <algorithm>
+
+#include "core/error.h"
+#include "webgpu/compile.h"
+
+namespace rwkvnative::webgpu {
+namespace {
+
+constexpr uint64_t kAlignment = 4096;  // of a share, and more than any binding's offset needs
+
+}  // namespace
+
+// Kernels that choose a token are short, and those that gather embedding rows bind the most buffers.
+bool Compiler::can_carry(size_t dispatch) const {
+  const Bindings bindings = texts_[dispatch].bindings;
+  return bindings != Bindings::Choice && bindings != Bindings::Embed;
+}
+
+// A unit may come once its slot is read no more: during the run before its own that reads another slot, and during what follows
+// that and stays. Shares are as the dispatches' times, so that each hides its own, whichever of the two is longer.
+void Compiler::add_carries() {
+  if (!device_.options().carry) return;
+  const std::vector<Unit>& units = model_.weights->units();
+  const uint64_t limit = device_.max_binding() / kAlignment * kAlignment;
+  std::vector<Run>& runs = compiled_.runs;
+  const auto streams = std::find_if(runs.begin(), runs.end(), [](const Run& run) { return run.unit != kNoUnit; });
+  const uint32_t first = streams == runs.end() ? kNoUnit : streams->unit;
+  bool any = false;
+  for (size_t begin = 0, end = 0; begin < runs.size(); begin = end) {
+    // A program's last runs carry what the next program begins with.
+    const uint32_t target = runs[begin].next != kNoUnit ? runs[begin].next : first;
+    const auto reads_slot = [&](const Run& run) { return run.unit != kNoUnit && units[run.unit].slot == units[target].slot; };
+    // Runs that come to the same target: one that streams, and what stays behind it.
+    for (end = begin + 1; end < runs.size() && runs[end].unit == kNoUnit;) ++end;
+    if (target == kNoUnit || !model_.stream->imported(target)) continue;
+    std::vector<size_t> carriers;
+    std::vector<double> times;
+    double left = 0;
+    for (size_t r = begin; r < end; ++r) {
+      for (size_t i = runs[r].begin; i < runs[r].end && !reads_slot(runs[r]); ++i) {
+        if (!can_carry(i)) continue;
+        carriers.push_back(i);
+        times.push_back(estimated_microseconds(compiled_.dispatches[i].cost, shape_.rows, shape_.sequences));
+        left += times.back();
+      }
+    }
+    std::vector<uint64_t> shares;
+    uint64_t at = 0;
+    for (size_t c = 0; c < carriers.size(); ++c) {
+      const auto share = static_cast<double>(units[target].bytes - at) * (left > 0 ? std::min(1.0, times[c] / left) : 1.0);
+      const uint64_t bytes = ceil_div(static_cast<uint64_t>(share), kAlignment) * kAlignment;
+      shares.push_back(std::min({bytes, limit, units[target].bytes - at}));
+      at += shares.back();
+      left -= times[c];
+    }
+    if (at < units[target].bytes) continue;  // too few dispatches, or bindings too small
+    uint64_t offset = 0;
+    Carry* last = nullptr;
+    for (size_t c = 0; c < carriers.size(); offset += shares[c++]) {
+      if (shares[c] == 0) continue;
+      Carry& carry = compiled_.dispatches[carriers[c]].carry;
+      const Pipelines::Range ranges[] = {{model_.stream->imported(target), offset, shares[c]},
+                                         {model_.weights->slot(units[target].slot), offset, shares[c]}};
+      carry = {target, last == nullptr, false, model_.pipelines->bind_carry(ranges)};
+      last = &carry;
+    }
+    last->last = true;
+    any = true;
+    for (size_t r = begin; r < end; ++r) runs[r].carries_next = true;
+  }
+  if (!any) return;
+  // One kernel for dispatches of a kind, whether they have a share or not.
+  compiled_.carried_nowhere = device_.create_buffer("carried nowhere", 16, WGPUBufferUsage_Storage);
+  const Pipelines::Range ranges[] = {{compiled_.dummy.get(), 0, 16}, {compiled_.carried_nowhere.get()}};
+  compiled_.carries_nothing = model_.pipelines->bind_carry(ranges);
+}
+
+void Compiler::request_kernels() {
+  for (size_t i = 0; i < texts_.size(); ++i) {
+    Dispatch& dispatch = compiled_.dispatches[i];
+    dispatch.kernel = &model_.pipelines->request(dispatch.label, texts_[i].source, texts_[i].bindings,
+                                                compiled_.carries_nothing && can_carry(i));
+  }
+}
+
+}  // namespace rwkvnative::webgpu
