@@ -1,6 +1,8 @@
 // From a plan's ops to dispatches. One method per kind of op; the kernels they choose are in kernels/.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <string>
 
 #include "webgpu/program.h"
@@ -15,6 +17,11 @@ enum class MatMat : uint32_t {
   Plain,   // what goes around them, with a plain loop in their place: for tests on devices that have none
   Float,   // float32
 };
+
+inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+// The threads of a matrix row of `steps` steps: as many as possible, if they have nearly as little idle time in the last step as
+// fewer would have; and as many as it takes to keep the device busy (with `threads`) where rows are few.
+uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads);
 
 // What a workgroup makes of a product, and how its subgroups share it: `down` of them over the rows of activations, `along` over
 // the outputs.
@@ -77,9 +84,12 @@ class Compiler {
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
   void check_wkv7(const Wkv7Op& op) const;
-  // with_lora: the second LoRA matrices too, which are of float types.
-  void add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora);
-  void add_lora_text(const Wkv7Op& op, const WeightGroup& group, uint32_t lanes, std::string& loads, std::string& sums);
+  void add_wkv7(const Wkv7Op& op, size_t op_index);
+  // kernels/wkv7_rows.wgsl: threads of a workgroup, 0 where the head size does not suit it; where its outputs are.
+  static std::string wkv7_rows_label(const Wkv7Op& op);
+  uint32_t wkv7_rows_threads() const;
+  std::array<std::pair<const char*, uint32_t>, 4> wkv7_rows_outs() const;
+  void add_wkv7_rows(const Wkv7Op& op, size_t op_index);
   // compile_many.cpp
   void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
@@ -93,8 +103,21 @@ class Compiler {
   // Adds the ops from op_index on as fewer dispatches and returns how many ops those were: 0 where they do not lend themselves
   // to it.
   size_t add_fused(size_t op_index);
-  bool add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index);
   struct MixedMatrix;
+  struct MixedShape {
+    uint32_t width = 0, workgroup = 0, most_lanes = 0;
+    bool quantize_out = false, any_codes = false, any_values = false;
+    uint32_t quads() const { return ceil_div(width, 4); }
+    uint32_t octets() const { return ceil_div(width, 8); }
+  };
+  MixedShape mixed_shape(const LinearOp& linear, uint32_t width) const;
+  bool fits(const MixedShape& shape) const;
+  ShaderText begin_mixed(const MixedShape& shape, float epsilon) const;
+  uint32_t add_mixed_parts(ShaderText& text, const MixedShape& shape, const LinearOp& linear, const WeightGroup& group,
+                           const std::function<uint32_t(const LinearPart&)>& input, const std::string& own_case);
+  bool add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index);
+  bool heads_mix(size_t op_index);
+  void add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size_t op_index);
   std::string mixed_matrix_text(const MixedMatrix& matrix, const Tensor& weight, uint32_t row_vec4s, uint32_t units, bool int8,
                                 bool quantize_out) const;
   bool covers_state() const;
@@ -161,6 +184,5 @@ class Compiler {
 std::string lower(std::string_view name);
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
-inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
 }  // namespace rwkvnative::webgpu

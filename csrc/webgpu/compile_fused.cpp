@@ -1,5 +1,5 @@
 // Decoding one token, a layer is five dispatches instead of eight: norm, shift and mixes go with the matrices that read them
-// (kernels/mix_linear.wgsl), and the second LoRA matrices with wkv7. A dispatch that waits for the one before costs 3.5 us on a
+// (kernels/mix_linear.wgsl), the second LoRA matrices with wkv7, and its group norm and gate with the output matrix. A dispatch that waits for the one before costs 3.5 us on a
 // large GPU before it has done anything, as much as reading 12 MB of weights.
 #include <algorithm>
 #include <bit>
@@ -53,54 +53,54 @@ size_t Compiler::add_fused(size_t op_index) {
   if (!add_mix_linear(mix, linear, op_index)) return 0;
   if (model_.weights->merged(op_index) == 2) return 2;
   const auto& wkv7 = std::get<Wkv7Op>(plan_.ops[op_index + 2]);
-  const std::vector<LinearMatrix> loras = second_loras(wkv7);
-  const bool with_lora = std::all_of(loras.begin(), loras.end(), [&](const LinearMatrix& lora) {
-    return traits(plan_.tensor(lora.weight).type).block_values == 1;
-  });
-  if (!with_lora) add_linear("lora", loras, model_.weights->groups(op_index + 2), false);
-  add_wkv7(wkv7, op_index + 2, with_lora);
+  if (heads_mix(op_index + 2)) {
+    add_wkv7_rows(wkv7, op_index + 2);
+    add_heads_linear(wkv7, std::get<LinearOp>(plan_.ops[op_index + 3]), op_index + 3);
+    return 4;
+  }
+  add(wkv7, op_index + 2);
   return 3;
 }
 
-// A matrix of the fused dispatch: `lanes` threads a row, `rows` rows a thread, the loads of the first `early` steps before the
-// mixing.
+// A matrix of the fused dispatch: `lanes` threads a row, `rows` rows a thread; the loads of the first `early` steps before the
+// row is made, those of the next `later` steps while it is.
 struct Compiler::MixedMatrix {
-  uint32_t number, lanes, groups, rows, steps, early;
+  uint32_t number, lanes, groups, rows, steps, early, later;
   uint32_t rows_per_workgroup() const { return rows * groups; }
 };
 
-bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index) {
-  const WeightGroup& group = model_.weights->groups(op_index)[0];
-  const SlotPlace& x = slot(static_cast<size_t>(mix.x));
-  const uint32_t quads = ceil_div(x.width, 4), octets = ceil_div(x.width, 8);
+// Threads, and how many of them may share a row: a thread a quad of the row; outputs that are quantized come in blocks of 32.
+Compiler::MixedShape Compiler::mixed_shape(const LinearOp& linear, uint32_t width) const {
+  MixedShape shape{.width = width};
   const auto first_out = static_cast<size_t>(linear.parts[0].out);
-  const bool quantize_out = slot(first_out).has_codes && uses_.at(first_out).codes_by_producer;
-  bool any_codes = false, any_values = false;
-  for (const LinearPart& part : linear.parts) {
-    const SlotPlace& out = slot(static_cast<size_t>(part.out));
-    if (std::find(mix.out.begin(), mix.out.end(), part.in) == mix.out.end() || part.accumulate) return false;
-    if (!quantize_out && (out.has_codes || !out.has_values)) return false;
-    (reads_codes(part.weight) ? any_codes : any_values) = true;
-  }
-  std::string label = "mix_linear";
-  for (const LinearPart& part : linear.parts) label += message(" ", plan_.slot(part.out).name);
-  tune(label);
-  // A thread a quad of the row; outputs that are quantized come in blocks of 32.
-  const uint32_t workgroup = std::min(round_up(quads, quantize_out ? 256 : std::max(64u, subgroup_max_)), max_threads_ / 64 * 64);
-  const uint32_t most_lanes = use_subgroups(workgroup, 8) ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
-  const uint32_t memory = (any_codes ? quads * 6 : 0) + (any_values ? octets * 32 : 0) + workgroup * 16;  // with reductions
-  if (memory > device_.limits().maxComputeWorkgroupStorageSize) return false;
+  shape.quantize_out = slot(first_out).has_codes && uses_.at(first_out).codes_by_producer;
+  for (const LinearPart& part : linear.parts) (reads_codes(part.weight) ? shape.any_codes : shape.any_values) = true;
+  const uint32_t step = shape.quantize_out ? 256 : std::max(64u, subgroup_max_);
+  shape.workgroup = std::min(round_up(shape.quads(), step), max_threads_ / 64 * 64);
+  shape.most_lanes = use_subgroups(shape.workgroup, 8) ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
+  return shape;
+}
 
-  vector(mix.norm_weight), vector(mix.norm_bias), vector(mix.lerp);
-  const PlacedRows& lerp = placed(group, mix.lerp);
-  ShaderText text = begin_norm(x.width, mix.epsilon, workgroup, most_lanes);
-  text.constant("kTile", 1u).constant("kHeadRows", false).constant("kX", x.values);
-  text.constant("kNormWeight", placed(group, mix.norm_weight).at).constant("kNormBias", placed(group, mix.norm_bias).at);
-  text.constant("kMixedCodes", any_codes ? quads / 4 : 1).constant("kMixedHeads", any_codes ? quads / 8 : 1);
-  text.constant("kMixedValues", any_values ? octets * 2 : 1);
+bool Compiler::fits(const MixedShape& shape) const {
+  const uint32_t memory = (shape.any_codes ? shape.quads() * 6 : 0) + (shape.any_values ? shape.octets() * 32 : 0) +
+                          shape.workgroup * 16;  // with reductions
+  return memory <= device_.limits().maxComputeWorkgroupStorageSize;
+}
+
+ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
+  ShaderText text = begin_norm(shape.width, epsilon, shape.workgroup, shape.most_lanes);
+  text.constant("kTile", 1u).constant("kHeadRows", false);
+  text.constant("kMixedCodes", shape.any_codes ? shape.quads() / 4 : 1);
+  text.constant("kMixedHeads", shape.any_codes ? shape.quads() / 8 : 1);
+  text.constant("kMixedValues", shape.any_values ? shape.octets() * 2 : 1);
   text.file("activate").file("linear_part").file("dot_int8").file("dot_f32").file("float_weights");
+  return text;
+}
 
-  cost_ = shift_mix_cost(plan_, mix);
+// Adds the parts of `linear`, and returns how many workgroups they take. input(part): what of the row's making is the part's own.
+// own_case: one more workgroup does this instead.
+uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, const LinearOp& linear, const WeightGroup& group,
+                                   const std::function<uint32_t(const LinearPart&)>& input, const std::string& own_case) {
   std::map<std::pair<DType, bool>, MixedMatrix> kinds;
   std::string cases, instances, parts;
   uint32_t workgroups = 0, outputs = 0;
@@ -114,33 +114,107 @@ bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, siz
     const auto [kind, is_new] = kinds.emplace(std::pair(weight.type, many), MixedMatrix{});
     MixedMatrix& m = kind->second;
     if (is_new) {
-      const uint32_t units = is_float ? octets : x.width / 32;
+      const uint32_t units = is_float ? shape.octets() : shape.width / 32;
       m.number = static_cast<uint32_t>(kinds.size() - 1);
-      m.lanes = std::min(most_lanes, is_float ? 32u : tuning_.mix_lanes);
-      m.groups = workgroup / m.lanes;
-      m.rows = !many ? 1 : is_float ? tuning_.mix_float_rows : tuning_.mix_rows;
-      while (quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
+      if (part.accumulate) {
+        m.lanes = choose_lanes(units, shape.most_lanes, weight.ne1, tuning_.threads);
+        m.rows = 1;
+      } else {
+        m.lanes = std::min(shape.most_lanes, is_float ? 32u : tuning_.mix_lanes);
+        m.rows = !many ? 1 : is_float ? tuning_.mix_float_rows : tuning_.mix_rows;
+      }
+      m.groups = shape.workgroup / m.lanes;
+      while (shape.quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
       m.steps = ceil_div(units, m.lanes);
-      m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
+      const uint32_t step_registers = packed_registers(weight.type) * m.rows;
+      m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / step_registers));
+      m.later = std::min(m.steps - m.early, tuning_.mix_later_registers / step_registers);
       outputs = std::max(outputs, m.rows_per_workgroup());
       if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
-      instances += mixed_matrix_text(m, weight, rows.row_vec4s, units, reads_codes(part.weight), quantize_out);
-      cases += message("case ", m.number, "u: { run_k", m.number, "(part, keeps_state, thread); }\n    ");
+      instances += mixed_matrix_text(m, weight, rows.row_vec4s, units, reads_codes(part.weight), shape.quantize_out);
+      cases += message("case ", m.number, "u: { run_k", m.number, "(part, thread); }\n    ");
     }
     const uint32_t first = workgroups;
     workgroups += ceil_div(rows.rows, m.rows_per_workgroup());
-    const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), part.in) - mix.out.begin());
     // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
     parts += message("  if (workgroup < ", workgroups, "u) { return Part(", m.number, "u, ", rows.at, "u, ", rows.rows,
-                     "u, (workgroup - ", first, "u) * ", m.rows_per_workgroup(), "u, ", lerp.at + z * lerp.row_vec4s, "u, 0u, ",
-                     quantize_out ? out.codes : out.values, "u, ", out.heads, "u, 0u, ", out.padded, "u, ",
-                     activation_number(part.activation, false), "u); }\n");
+                     "u, (workgroup - ", first, "u) * ", m.rows_per_workgroup(), "u, ", input(part), "u, 0u, ",
+                     shape.quantize_out ? out.codes : out.values, "u, ", out.heads, "u, 0u, ", out.padded, "u, ",
+                     activation_number(part.activation, part.accumulate), "u); }\n");
   }
-  if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
-  text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
+  std::string rest = "  return Part();\n";
+  if (!own_case.empty()) {
+    cases += message("case ", kinds.size(), "u: { ", own_case, " }\n    ");
+    rest = message("  var rest = Part();\n  rest.kind = ", kinds.size(), "u;\n  return rest;\n");
+    ++workgroups;
+  }
+  if (shape.quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
+  text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, rest, "}"));
   text.text(instances).text(instantiate("mix_linear", {{"KINDS", cases}}));
+  return workgroups;
+}
+
+bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index) {
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const SlotPlace& x = slot(static_cast<size_t>(mix.x));
+  std::string label = "mix_linear";
+  for (const LinearPart& part : linear.parts) label += message(" ", plan_.slot(part.out).name);
+  tune(label);
+  const MixedShape shape = mixed_shape(linear, x.width);
+  for (const LinearPart& part : linear.parts) {
+    const SlotPlace& out = slot(static_cast<size_t>(part.out));
+    if (std::find(mix.out.begin(), mix.out.end(), part.in) == mix.out.end() || part.accumulate) return false;
+    if (!shape.quantize_out && (out.has_codes || !out.has_values)) return false;
+  }
+  if (!fits(shape)) return false;
+
+  vector(mix.norm_weight), vector(mix.norm_bias), vector(mix.lerp);
+  const PlacedRows& lerp = placed(group, mix.lerp);
+  ShaderText text = begin_mixed(shape, mix.epsilon);
+  text.constant("kX", x.values);
+  text.constant("kNormWeight", placed(group, mix.norm_weight).at).constant("kNormBias", placed(group, mix.norm_bias).at);
+  text.file("mix_shift");
+  cost_ = shift_mix_cost(plan_, mix);
+  const auto input = [&](const LinearPart& part) {
+    const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), part.in) - mix.out.begin());
+    return lerp.at + z * lerp.row_vec4s;
+  };
+  const uint32_t workgroups = add_mixed_parts(text, shape, linear, group, input, "keep_state(thread);");
   dispatch_state(label, text, "vec4<f32>", group, Grid::SequenceRows, workgroups, mix.layer, mix.state_part);
   return true;
+}
+
+// Whether the time mix at op_index can leave its group norm and gate to the matrix after it (kernels/wkv7_rows.wgsl,
+// mix_heads.wgsl).
+bool Compiler::heads_mix(size_t op_index) {
+  if (op_index + 1 >= plan_.ops.size()) return false;
+  const auto& wkv7 = std::get<Wkv7Op>(plan_.ops[op_index]);
+  tune(wkv7_rows_label(wkv7));
+  const auto* linear = std::get_if<LinearOp>(&plan_.ops[op_index + 1]);
+  const std::vector<LinearMatrix> loras = second_loras(wkv7);
+  const bool float_loras = std::all_of(loras.begin(), loras.end(), [&](const LinearMatrix& lora) {
+    return traits(plan_.tensor(lora.weight).type).block_values == 1;
+  });
+  if (!float_loras || linear == nullptr || linear->parts.size() != 1 || linear->parts[0].in != wkv7.out) return false;
+  const std::span<const WeightGroup> groups = model_.weights->groups(op_index + 1);
+  const SlotPlace& out = slot(static_cast<size_t>(linear->parts[0].out));
+  const MixedShape shape = mixed_shape(*linear, plan_.n_embd);
+  const uint32_t quads = plan_.head_size / 4;
+  return groups.size() == 1 && out.has_values && !out.has_codes && std::has_single_bit(quads) && quads <= shape.most_lanes &&
+         fits(shape) && wkv7_rows_threads() != 0;
+}
+
+void Compiler::add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size_t op_index) {
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const std::string label = message("heads_linear ", plan_.slot(linear.parts[0].out).name);
+  tune(label);
+  const MixedShape shape = mixed_shape(linear, plan_.n_embd);
+  ShaderText text = begin_mixed(shape, wkv7.norm_epsilon);
+  text.constant("kHeadQuads", plan_.head_size / 4);
+  for (const auto& [name, out] : wkv7_rows_outs()) text.constant(name, out);
+  text.file("mix_heads");
+  const uint32_t workgroups = add_mixed_parts(text, shape, linear, group, [](const LinearPart&) { return 0u; }, "");
+  dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), Grid::RowsBy, workgroups);
 }
 
 std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weight, uint32_t row_vec4s, uint32_t units,
@@ -174,23 +248,23 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
     }
     return text;
   };
-  std::string loads, dots;
+  std::string loads, later, dots;
   for (uint32_t r = 0; r < m.rows; ++r) {
     loads += message("let row", r, " = part.weights + min(part.first + ", r * m.groups, "u + group, part.rows - 1u) * ",
                      row_vec4s, "u;\n  ");
   }
   for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
-  for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
-  const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish",
-                                         {{"SUMS", message(m.rows)},
-                                          {"LANES", message(m.lanes)},
-                                          {"ROWS", message(m.rows)},
-                                          {"GROUPS", message(m.groups)}});
+  for (uint32_t step = 0; step < m.later; ++step) later += load(m.early + step);
+  for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early + m.later ? load(step) : "") + dot(step);
+  const Substitutions numbers = {{"SUMS", message(m.rows)}, {"LANES", message(m.lanes)}, {"ROWS", message(m.rows)}, {"GROUPS", message(m.groups)}};
+  const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
   return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
                                          {"LANES", message(m.lanes)},
                                          {"ROWS", message(m.rows)},
                                          {"CODES", int8 ? "true" : "false"},
                                          {"LOADS", loads},
+                                         {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
+                                         {"LATER_LOADS", later},
                                          {"DOTS", dots},
                                          {"FINISH", finish}});
 }

@@ -11,20 +11,6 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// The threads of a row: as many as possible, if they have nearly as little idle time in the last step as fewer would have;
-// and as many as it takes to keep the device busy with few rows.
-uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads) {
-  const auto efficiency = [&](uint32_t lanes) {
-    return static_cast<float>(steps) / static_cast<float>(ceil_div(steps, lanes) * lanes);
-  };
-  uint32_t best = 1;
-  for (uint32_t lanes = 2; lanes <= most; lanes *= 2) {
-    if (efficiency(lanes) >= 0.95f * efficiency(best)) best = lanes;
-  }
-  while (best < most && best < steps && rows * best < threads) best *= 2;
-  return best;
-}
-
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
@@ -42,6 +28,18 @@ std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll)
 }
 
 }  // namespace
+
+uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads) {
+  const auto efficiency = [&](uint32_t lanes) {
+    return static_cast<float>(steps) / static_cast<float>(ceil_div(steps, lanes) * lanes);
+  };
+  uint32_t best = 1;
+  for (uint32_t lanes = 2; lanes <= most; lanes *= 2) {
+    if (efficiency(lanes) >= 0.95f * efficiency(best)) best = lanes;
+  }
+  while (best < most && best < steps && rows * best < threads) best *= 2;
+  return best;
+}
 
 uint32_t activation_number(Activation activation, bool accumulate) {
   if (accumulate) {
@@ -122,11 +120,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
         const std::string name = message("k", kind.number);
         const std::string sums = message(kind.rows * kTile);
-        const auto finish =
-            instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", {{"SUMS", sums},
-                                                                                     {"LANES", message(kind.lanes)},
-                                                                                     {"ROWS", message(kind.rows)},
-                                                                                     {"GROUPS", message(kind.groups)}});
+        const Substitutions numbers = {{"SUMS", sums}, {"LANES", message(kind.lanes)}, {"ROWS", message(kind.rows)}, {"GROUPS", message(kind.groups)}};
+        const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
         std::string load, dot = "dot_f32";
         if (int8) {
           load = message("load_input(part.input + (tile + m) * ", in.codes_stride(), "u, part.heads + (tile + m) * ",
@@ -147,6 +142,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
                                   {"ROWS", message(kind.rows)},
                                   {"GROUPS", message(kind.groups)},
                                   {"SUMS", sums},
+                                  {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
                                   {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
                                   {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
                                   {"STRIDE", message(placed_rows.row_vec4s)},

@@ -1,5 +1,6 @@
-// The time mix: the second LoRA matrices and kernels/wkv7.wgsl, in one dispatch or in two.
+// The time mix: the second LoRA matrices and kernels/wkv7.wgsl; or, of one token, kernels/wkv7_rows.wgsl.
 #include <algorithm>
+#include <bit>
 
 #include "core/cost.h"
 #include "core/error.h"
@@ -26,7 +27,7 @@ std::vector<Compiler::LinearMatrix> Compiler::second_loras(const Wkv7Op& op) con
 
 void Compiler::add(const Wkv7Op& op, size_t op_index) {
   add_linear("lora", second_loras(op), model_.weights->groups(op_index), false);
-  add_wkv7(op, op_index, false);
+  add_wkv7(op, op_index);
 }
 
 void Compiler::check_wkv7(const Wkv7Op& op) const {
@@ -41,38 +42,10 @@ void Compiler::check_wkv7(const Wkv7Op& op) const {
   }
 }
 
-// For kernels/wkv7_lora_here.wgsl: lines that load a head's rows of the second LoRA matrices, and lines that sum them up.
-void Compiler::add_lora_text(const Wkv7Op& op, const WeightGroup& group, uint32_t lanes, std::string& loads,
-                             std::string& sums) {
-  loads = "let lora_row = thread / kGroups;\n  let lora_lane = thread % kGroups;\n  ";
-  for (const LinearMatrix& lora : second_loras(op)) {
-    const Tensor& weight = plan_.tensor(lora.weight);
-    const PlacedRows& rows = placed(group, lora.weight);
-    const std::string type = lower(traits(weight.type).name);
-    const size_t z = lora.out - compiled_.lora_slots;
-    const uint32_t octets = ceil_div(weight.ne0, 8), hidden = slot(lora.in).values;
-    loads += message("let row", z, " = ", rows.at, "u + (head * kHeadSize + lora_row) * ", rows.row_vec4s, "u;\n  ");
-    sums += message("var sum", z, " = 0.0;\n  ");
-    for (uint32_t step = 0; step * lanes < octets; ++step) {
-      const bool exact = (step + 1) * lanes <= octets;
-      const std::string octet = exact ? message("lora_lane + ", step * lanes, "u")
-                                      : message("min(lora_lane + ", step * lanes, "u, ", octets - 1, "u)");
-      const std::string w = message("w", z, "_", step);
-      loads += message("let ", w, " = load_", type, "(row", z, ", ", octet, ", ", octets, "u);\n  ");
-      std::string dot = message("lora_dot(unpack_", type, "(", w, "), ", hidden, "u + 2u * (", octet, "))");
-      if (!exact) dot = message("select(0.0, ", dot, ", lora_lane + ", step * lanes, "u < ", octets, "u)");
-      sums += message("sum", z, " += ", dot, ";\n  ");
-    }
-    sums += message("keep_lora(", z, "u, lora_row, lora_lane, sum", z, ");\n  ");
-    count(rows, weight, false);
-  }
-  sums += "workgroupBarrier();";
-}
-
-void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora) {
+void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   check_wkv7(op);
   const bool first_layer = op.v_hidden == kNone;
-  const std::string label = message(with_lora ? "wkv7 lora" : "wkv7", first_layer ? " first layer" : "");
+  const std::string label = message("wkv7", first_layer ? " first layer" : "");
   tune(one_token() ? label : "wkv7 chunk");
   if (!one_token()) return add_wkv7_many(op, op_index);
   const WeightGroup& group = model_.weights->groups(op_index)[0];
@@ -95,7 +68,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora) {
       .constant("kV", at(op.v).values);
   text.constant("kVFirst", at(op.v_first).values).constant("kOut", out.values).constant("kWriteValues", out.has_values);
   size_t lora = compiled_.lora_slots;
-  for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) if (!with_lora) text.constant(name, slot(lora++).values);
+  for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) text.constant(name, slot(lora++).values);
   struct Vector {
     const char* name;
     TensorId id;
@@ -112,18 +85,121 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index, bool with_lora) {
     text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).file("quantize_quad");
     store = instantiate("wkv7_quantize", {});
   }
-  std::string lora_loads, lora_sums;
-  if (with_lora) {
-    text.file("float_weights");
-    add_lora_text(op, group, groups, lora_loads, lora_sums);
-  }
-  text.text(instantiate("wkv7", {{"QUANTIZE", store},
-                                 {"LORA", instantiate(with_lora ? "wkv7_lora_here" : "wkv7_lora_slots", {})},
-                                 {"LORA_LOADS", lora_loads},
-                                 {"LORA_SUMS", lora_sums}}));
+  text.text(instantiate("wkv7", {{"QUANTIZE", store}}));
   cost_ = cost_ + wkv7_cost(plan_);
   dispatch_state(label, text, "f32", group, Grid::EachSequence, plan_.n_head, op.layer, op.state_part);
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
+}
+
+// ---- with the second LoRA matrices, without the group norm -------------------------------------------------------------
+
+namespace {
+
+uint32_t rows_values(const Tuning& tuning, uint32_t head_size) {
+  uint32_t values = std::min(tuning.wkv_values, head_size);
+  while (head_size % values != 0) values /= 2;
+  return values;
+}
+
+uint32_t rows_lanes(const Tuning& tuning, uint32_t head_size, uint32_t values, uint32_t max_threads) {
+  uint32_t lanes = 1;
+  while (lanes * 2 <= tuning.wkv_lanes && lanes * 2 * values <= max_threads && head_size % (8 * lanes) == 0) lanes *= 2;
+  return lanes;
+}
+
+// Lines for wkv7_rows.wgsl: the loads of one row of a second LoRA matrix by `lanes` threads, and the sum of their products.
+struct LoraRow {
+  const char* name;   // of the sum: sum_<name>
+  const char* row;    // WGSL expressions
+  const char* lane;
+  uint32_t lanes;
+};
+struct LoraText {
+  std::string loads, sums;
+};
+
+LoraText lora_text(const LoraRow& lora, const Tensor& weight, const PlacedRows& rows, uint32_t hidden) {
+  LoraText text;
+  const std::string type = lower(traits(weight.type).name);
+  const uint32_t octets = ceil_div(weight.ne0, 8);
+  text.loads = message("let row_", lora.name, " = ", rows.at, "u + ", lora.row, " * ", rows.row_vec4s, "u;\n  ");
+  text.sums = message("var sum_", lora.name, " = 0.0;\n  ");
+  for (uint32_t step = 0; step * lora.lanes < octets; ++step) {
+    const bool exact = (step + 1) * lora.lanes <= octets;
+    const std::string wanted = message(lora.lane, " + ", step * lora.lanes, "u");
+    const std::string octet = exact ? wanted : message("min(", wanted, ", ", octets - 1, "u)");
+    const std::string w = message(lora.name, "_", step);
+    text.loads += message("let ", w, " = load_", type, "(row_", lora.name, ", ", octet, ", ", octets, "u);\n  ");
+    std::string dot = message("lora_dot(unpack_", type, "(", w, "), ", hidden, "u + 2u * (", octet, "))");
+    if (!exact) dot = message("select(0.0, ", dot, ", ", wanted, " < ", octets, "u)");
+    text.sums += message("sum_", lora.name, " += ", dot, ";\n  ");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string Compiler::wkv7_rows_label(const Wkv7Op& op) {
+  return message("wkv7_rows", op.v_hidden == kNone ? " first layer" : "");
+}
+
+uint32_t Compiler::wkv7_rows_threads() const {
+  const uint32_t n = plan_.head_size, values = rows_values(tuning_, n), lanes = rows_lanes(tuning_, n, values, max_threads_);
+  const uint32_t threads = values * lanes;
+  return threads % n == 0 && std::has_single_bit(threads / n) && threads / n <= 32 ? threads : 0;
+}
+
+std::array<std::pair<const char*, uint32_t>, 4> Compiler::wkv7_rows_outs() const {
+  const auto at = [&](size_t z) { return slot(compiled_.lora_slots + z).values; };
+  return {{{"kY", at(0)}, {"kRest", at(1)}, {"kGate", at(2)}, {"kGateWeight", at(3)}}};
+}
+
+void Compiler::add_wkv7_rows(const Wkv7Op& op, size_t op_index) {
+  check_wkv7(op);
+  const bool first_layer = op.v_hidden == kNone;
+  const std::string label = wkv7_rows_label(op);
+  tune(label);
+  const WeightGroup& group = model_.weights->groups(op_index)[0];
+  const uint32_t n = plan_.head_size, values = rows_values(tuning_, n), lanes = rows_lanes(tuning_, n, values, max_threads_);
+  const uint32_t workgroup = wkv7_rows_threads(), key_lanes = workgroup / n;
+  const auto at = [&](SlotId id) { return slot(static_cast<size_t>(id)).values; };
+
+  ShaderText text = begin(workgroup, std::max(lanes, key_lanes));
+  text.constant("kHeadSize", n).constant("kValues", values).constant("kLanes", lanes).constant("kChannels", plan_.n_embd);
+  text.constant("kFirstLayer", first_layer).constant("kR", at(op.r)).constant("kK", at(op.k)).constant("kV", at(op.v));
+  text.constant("kVFirst", at(op.v_first));
+  for (const auto& [name, out] : wkv7_rows_outs()) text.constant(name, out);
+  struct Vector {
+    const char* name;
+    TensorId id;
+  };
+  for (const Vector& v : {Vector{"kW0", op.w0}, Vector{"kA0", op.a0}, Vector{"kV0", first_layer ? kNone : op.v0},
+                          Vector{"kKK", op.k_k}, Vector{"kKA", op.k_a}, Vector{"kRK", op.r_k},
+                          Vector{"kNormWeight", op.norm_weight}, Vector{"kNormBias", op.norm_bias}}) {
+    if (v.id != kNone) vector(v.id);
+    text.constant(v.name, v.id == kNone ? 0u : placed(group, v.id).at);
+  }
+  text.file("weights").file("activations").file("float_weights");
+  const auto lora = [&](const LoraRow& row, TensorId weight, SlotId hidden) {
+    const PlacedRows& rows = placed(group, weight);
+    count(rows, plan_.tensor(weight), false);
+    return lora_text(row, plan_.tensor(weight), rows, at(hidden));
+  };
+  LoraText values_text = lora({"w", "channel", "key_lane", key_lanes}, op.w2, op.w_hidden);
+  const LoraText a = lora({"a", "channel", "key_lane", key_lanes}, op.a2, op.a_hidden);
+  const LoraText v = first_layer ? LoraText{} : lora({"v", "value_channel", "lane", lanes}, op.v2, op.v_hidden);
+  const LoraText g = lora({"g", "value_channel", "lane", lanes}, op.g2, op.g_hidden);
+  values_text.loads += a.loads + v.loads;
+  values_text.sums += a.sums + v.sums + (first_layer ? "let sum_v = 0.0;\n  " : "");
+  const uint32_t value_workgroups = plan_.n_head * (n / values);
+  text.constant("kValueWorkgroups", value_workgroups);
+  text.text(instantiate("wkv7_rows", {{"LOADS", values_text.loads},
+                                      {"SUMS", values_text.sums},
+                                      {"GATE_LOADS", g.loads},
+                                      {"GATE_SUMS", g.sums}}));
+  cost_ = cost_ + wkv7_cost(plan_);
+  dispatch_state(label, text, "f32", group, Grid::EachSequence, value_workgroups + ceil_div(plan_.n_embd, values), op.layer,
+                 op.state_part);
 }
 
 }  // namespace rwkvnative::webgpu

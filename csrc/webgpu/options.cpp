@@ -63,6 +63,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"norm_chunk", {&Tuning::norm_chunk, 8, 128, true, true}},
       {"wkv_groups", {&Tuning::wkv_groups, 1, 16, true, true}},
       {"wkv_values", {&Tuning::wkv_values, 16, 64, true, true}},
+      {"wkv_lanes", {&Tuning::wkv_lanes, 1, 16, true, true}},
       {"wkv_step_groups", {&Tuning::wkv_step_groups, 4, 16, true, true}},
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
@@ -70,6 +71,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
       {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},
       {"mix_registers", {&Tuning::mix_registers, 0, 256, false, true}},
+      {"mix_later_registers", {&Tuning::mix_later_registers, 0, 256, false, true}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
@@ -152,7 +154,7 @@ std::vector<std::string> tuning_variants() {
   variants.emplace_back("quantizing_workgroup=256");
   for (uint32_t workgroup : {64, 128, 512}) variants.push_back(message("norm_workgroup=", workgroup));
   for (uint32_t chunk : {8, 16, 64}) variants.push_back(message("norm_chunk=", chunk));
-  for (uint32_t groups : {2, 4, 16}) variants.push_back(message("wkv_groups=", groups));
+  for (uint32_t lanes : {4, 16}) variants.push_back(message("wkv_lanes=", lanes));
   for (uint32_t values : {16, 64}) variants.push_back(message("wkv_values=", values));
   for (uint32_t groups : {8, 16}) variants.push_back(message("wkv_step_groups=", groups));
   for (uint32_t lanes : {8, 32}) variants.push_back(message("mix_lanes=", lanes));

@@ -15,7 +15,7 @@ bool is_name(char c) { return (c >= 'A' && c <= 'Z') || c == '_'; }
 
 }  // namespace
 
-std::string instantiate(std::string_view file, Substitutions substitutions) {
+std::string instantiate(std::string_view file, const Substitutions& substitutions) {
   const std::string_view text = source(file);
   std::string out;
   for (size_t at = 0; at < text.size();) {

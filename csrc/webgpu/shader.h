@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <map>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -15,10 +15,10 @@ namespace rwkvnative::webgpu {
 // The files of kernels/ by their names without .wgsl (generated: cmake/embed_kernels.py).
 const std::map<std::string_view, std::string_view>& kernel_sources();
 
-using Substitutions = std::initializer_list<std::pair<std::string_view, std::string>>;
+using Substitutions = std::vector<std::pair<std::string_view, std::string>>;
 
 // A kernel file with each $NAME replaced.
-std::string instantiate(std::string_view file, Substitutions substitutions);
+std::string instantiate(std::string_view file, const Substitutions& substitutions);
 
 // Collects the text of one shader module.
 class ShaderText {

@@ -1,4 +1,4 @@
-// What a matrix does with its sums: core/plan.h's Activation, and out += sum.
+// What a matrix does with its sums: core/plan.h's Activation, and out += sum, which leaves the sum as it is.
 const kNone = 0u;
 const kTanh = 1u;
 const kSigmoid = 2u;

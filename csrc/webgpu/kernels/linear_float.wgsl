@@ -23,6 +23,7 @@ fn run_$NAME(part: Part, thread: u32, tile: u32) {
   let lane = thread % $LANESu;
   let group = thread / $LANESu;
   var sums: array<f32, $SUMS>;
+  $BEFORE
   $STEPS
   $FINISH
 }

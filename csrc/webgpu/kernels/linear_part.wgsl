@@ -4,7 +4,7 @@ struct Part {
   weights: u32,    // vec4 of the first row
   rows: u32,
   first: u32,      // first row of this workgroup
-  input: u32,      // vec4 of the input's first row: values or codes; in mix_linear.wgsl of its mix's lerp in the weights
+  input: u32,      // vec4 of the input's first row: values or codes; in mix_shift.wgsl of its mix's lerp in the weights
   heads: u32,
   out: u32,        // vec4 of the output slot's values; of its codes where kQuantizeOut
   out_heads: u32,
@@ -18,11 +18,7 @@ fn row_exists(row: u32) -> bool {
   return kTile == 1u || row < select(params[0].x, params[0].z, kHeadRows);
 }
 
-fn store_sum(part: Part, row: u32, tile_row: u32, sum: f32) {
-  let at = 4u * part.out + tile_row * part.out_stride + part.out_first + row;
-  if (part.activation == kAccumulate) {
-    set_act_f32(at, act_f32(at) + sum);
-  } else {
-    set_act_f32(at, activate(sum, part.activation));
-  }
+// Where the output of a matrix row for a row of activations is.
+fn out_value(part: Part, row: u32, tile_row: u32) -> u32 {
+  return 4u * part.out + tile_row * part.out_stride + part.out_first + row;
 }

@@ -4,8 +4,7 @@
 //   kk = k * k_k / max(|k * k_k|, 1e-12);  k = k (1 + (a - 1) k_a)
 //   S = S diag(w) - (S kk)(kk a)^T + v k^T;  y = S r
 //   out = (groupnorm(y) + v sum(r k r_k)) g
-// lora_z = z2 . hidden_z comes from a linear dispatch before this one (wkv7_lora_slots.wgsl) or, where z2 is small enough to be
-// float, is made here (wkv7_lora_here.wgsl).
+// lora_z = z2 . hidden_z comes from a linear dispatch before this one.
 //
 // weights: w0 a0 v0 k_k k_a r_k and the group norm [C]. act: r k v lora_w lora_a lora_v lora_g v_first [C] in; out as float32
 // or int8. state: S of this layer as [H][key][value], float32, read and replaced.
@@ -35,8 +34,6 @@ fn channel_act(row: u32, channel: u32) -> f32 {
   return act_f32(4u * row + channel);
 }
 
-$LORA
-
 fn run(workgroup: vec3<u32>, thread: u32) {
   let head = workgroup.x;
   let i = thread % kHeadSize;
@@ -49,7 +46,6 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     let at = state_at + 4u * j * kHeadSize;
     s[j] = vec4(old_state(at), old_state(at + kHeadSize), old_state(at + 2u * kHeadSize), old_state(at + 3u * kHeadSize));
   }
-  $LORA_LOADS
   // Only the first group's threads use these.
   let w0 = channel_weight(kW0, channel);
   let a0 = channel_weight(kA0, channel);
@@ -60,7 +56,6 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let norm_weight = channel_weight(kNormWeight, channel);
   let norm_bias = channel_weight(kNormBias, channel);
   let rows = sequence_rows();
-  $LORA_SUMS
   for (var t = 0u; t < rows.y; t++) {
     let row = (rows.x + t) * kStride;
     var sums = vec2(0.0);  // |k k_k|^2, sum of r k r_k
@@ -69,13 +64,13 @@ fn run(workgroup: vec3<u32>, thread: u32) {
       let r = channel_act(kR + row, channel);
       var k = channel_act(kK + row, channel);
       var v = channel_act(kV + row, channel);
-      let a = sigmoid(a0 + lora(kLoraA, row, channel));
-      let w = exp(-0.6065306597126334 * sigmoid(w0 + lora(kLoraW, row, channel)));
-      gate = lora(kLoraG, row, channel);
+      let a = sigmoid(a0 + channel_act(kLoraA + row, channel));
+      let w = exp(-0.6065306597126334 * sigmoid(w0 + channel_act(kLoraW + row, channel)));
+      gate = channel_act(kLoraG + row, channel);
       if (kFirstLayer) {
         set_act_f32(4u * (kVFirst + row) + channel, v);
       } else {
-        v += (channel_act(kVFirst + row, channel) - v) * sigmoid(v0 + lora(kLoraV, row, channel));
+        v += (channel_act(kVFirst + row, channel) - v) * sigmoid(v0 + channel_act(kLoraV + row, channel));
       }
       let kk = k * k_k;
       k *= 1.0 + (a - 1.0) * k_a;
