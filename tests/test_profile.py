@@ -54,7 +54,7 @@ def invoke(*args: str):
 
 
 def test_without_ceilings_nothing_is_said_to_bind():
-    """As on Metal, whose backend does not measure them yet."""
+    """Of a backend that measures none."""
     nothing = dict.fromkeys(CEILINGS, 0.0)
     record = analyse(step(MADE_UP, 200.0), nothing)
     assert {op.bound for op in record.ops} == {UNKNOWN} and record.bound == UNKNOWN and record.least_microseconds == 0

@@ -148,6 +148,11 @@ void ModelFile::will_need(std::span<const std::byte> range) const {
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
 }
 
+void ModelFile::fetch(std::span<const std::byte> range) const {
+  for (size_t at = 0; at < range.size(); at += page_bytes()) static_cast<void>(*static_cast<const volatile std::byte*>(&range[at]));
+  if (!range.empty()) static_cast<void>(*static_cast<const volatile std::byte*>(&range.back()));
+}
+
 void ModelFile::dont_need(std::span<const std::byte> range) const {
   const uintptr_t page = page_bytes();
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(range.data()) + page - 1) / page * page;
@@ -185,6 +190,7 @@ void ModelFile::check() const {
 }
 
 void ModelFile::will_need(std::span<const std::byte>) const {}
+void ModelFile::fetch(std::span<const std::byte>) const {}
 void ModelFile::dont_need(std::span<const std::byte>) const {}
 
 #endif

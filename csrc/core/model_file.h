@@ -26,6 +26,8 @@ class ModelFile {
   // Hints for a range of the mapping, rounded to whole pages inwards (dont_need) or outwards (will_need): it will be read
   // soon, or not for a while.
   void will_need(std::span<const std::byte> range) const;
+  // Reads a byte of each page: the range is in memory then, unless there is too little.
+  void fetch(std::span<const std::byte> range) const;
   void dont_need(std::span<const std::byte> range) const;
 
  private:

@@ -24,6 +24,11 @@ class Compiler {
     Activation activation = Activation::None;
     bool accumulate = false;
   };
+  // Some of its rows, where they are.
+  struct Rows {
+    Matrix matrix;
+    PlacedRows placed;
+  };
 
   // compile.mm
   void allocate();
@@ -42,7 +47,8 @@ class Compiler {
   // to it.
   bool add_fused(size_t op_index);
   void add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts);
-  MatrixPart part(const Matrix& matrix, bool of_head) const;
+  void add_linear(const std::string& label, std::span<const Rows> rows, uint32_t rows_of_all, bool of_head);
+  MatrixPart part(const Rows& rows, bool of_head) const;
   // compile_choice.mm
   void add_choice();
   void add_argmax();
@@ -60,11 +66,14 @@ class Compiler {
   const SlotPlace& slot(SlotId id) const { return compiled_.slots.at(static_cast<size_t>(id)); }
   uint32_t offset(const SlotPlace& place) const { return static_cast<uint32_t>(place.offset); }
   // A vector of the plan's width: F32, or throws.
-  Binding vector(uint32_t index, TensorId id, uint32_t rows = 1) const;
+  Binding vector(uint32_t index, TensorId id, uint32_t rows = 1);
+  // The memory of placed rows, from `offset` on; the next dispatch then reads their unit.
+  Binding weights(uint32_t index, const PlacedRows& placed, uint64_t offset = 0);
   Constants norm_constants(uint32_t width, float epsilon) const;
 
   // The next dispatch waits for all before it; later ones run beside it until the next call.
   void begin_stage() { stage_begins_ = true; }
+  void make_runs();
   // A dispatch with its arguments; `bindings` lacks those. `threads`: of a threadgroup.
   template <class Arguments>
   Dispatch& dispatch(const std::string& label, const std::string& file, const std::string& function,
@@ -87,6 +96,7 @@ class Compiler {
   const Shape& shape_;
   bool stage_begins_ = false;
   int32_t layer_ = -1;  // of the op that is being compiled
+  uint32_t unit_ = kNoUnit;  // that the next dispatch reads
   Cost cost_;           // of the next dispatch, for the profiler
   size_t logits_slot_ = 0, hidden_slot_ = 0;
   size_t lora_slots_ = 0;  // four in a row: w, a, v, g of Wkv7

@@ -45,6 +45,7 @@ Compiled Compiler::run() {
     }
   }
   add_choice();
+  make_runs();
   model_.pipelines->save();
   compiled_.arguments = device_.create_buffer("arguments", arguments_.size());
   std::memcpy(compiled_.arguments.contents(), arguments_.data(), arguments_.size());
@@ -54,6 +55,23 @@ Compiled Compiler::run() {
     }
   }
   return std::move(compiled_);
+}
+
+void Compiler::make_runs() {
+  std::vector<Run>& runs = compiled_.runs;
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const uint32_t unit = compiled_.dispatches[i].unit;
+    if (runs.empty() || runs.back().unit != unit) runs.push_back({.unit = unit, .begin = i, .end = i});
+    runs.back().end = i + 1;
+  }
+  // The last ones are followed by the first of the next submit.
+  uint32_t next = kNoUnit;
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = runs.size(); i-- > 0;) {
+      runs[i].next = next != runs[i].unit ? next : kNoUnit;
+      if (runs[i].unit != kNoUnit) next = runs[i].unit;
+    }
+  }
 }
 
 size_t Compiler::add_slot(uint32_t width, uint32_t rows) {
@@ -132,11 +150,17 @@ Dispatch& Compiler::add_dispatch(const std::string& label, const std::string& fi
                                   .threads = threads,
                                   .after_all = std::exchange(stage_begins_, false),
                                   .layer = layer_,
+                                  .unit = std::exchange(unit_, kNoUnit),
                                   .cost = std::exchange(cost_, {})});
   return compiled_.dispatches.back();
 }
 
-Binding Compiler::vector(uint32_t index, TensorId id, uint32_t rows) const {
+Binding Compiler::weights(uint32_t index, const PlacedRows& placed, uint64_t offset) {
+  if (placed.unit != kNoUnit) unit_ = placed.unit;
+  return {index, placed.buffer != nil ? Source::Fixed : Source::Window, placed.buffer, offset, placed.window};
+}
+
+Binding Compiler::vector(uint32_t index, TensorId id, uint32_t rows) {
   const Tensor& tensor = plan_.tensor(id);
   if (tensor.type != DType::F32)
     throw InputError(message("[metal] ", tensor.name, ": expected F32, got ", traits(tensor.type).name));
@@ -144,8 +168,8 @@ Binding Compiler::vector(uint32_t index, TensorId id, uint32_t rows) const {
     throw InputError(message("[metal] ", tensor.name, ": expected ", rows, " rows of ", plan_.n_embd, " values, got ",
                              tensor.ne1, " of ", tensor.ne0));
   }
-  const PlacedTensor& placed = (*model_.weights)[id];
-  return {index, Source::Fixed, placed.buffer, placed.offset};
+  const PlacedRows& placed = (*model_.weights)[id];
+  return weights(index, placed, placed.offset);
 }
 
 // ---- embedding, norms
@@ -157,7 +181,9 @@ Constants Compiler::norm_constants(uint32_t width, float epsilon) const {
 
 void Compiler::add(const EmbedOp& op) {
   const Tensor& table = plan_.tensor(op.table);
-  const PlacedTensor& placed = (*model_.weights)[op.table];
+  const bool gathered = model_.weights->table_on_host();  // then row i of it is row i of the submit
+  const PlacedRows placed = gathered ? PlacedRows{.row_bytes = copied_row_bytes(table)} : (*model_.weights)[op.table];
+  if (gathered) compiled_.table_row_bytes = placed.row_bytes;
   const SlotPlace& out = slot(op.out);
   const EmbedArguments arguments{placed.offset, placed.row_bytes, offset(out), out.stride};
   const Constants constants = norm_constants(table.ne0, op.epsilon).set(CONSTANT_ITEMS, row_items(table));
@@ -167,7 +193,7 @@ void Compiler::add(const EmbedOp& op) {
                          32 * tuning_.norm_simdgroups, arguments,
                          {of_submit(BUFFER_ROWS, Source::Rows),
                           act(BUFFER_OUT),
-                          {BUFFER_WEIGHTS, Source::Fixed, placed.buffer, 0},
+                          gathered ? of_submit(BUFFER_WEIGHTS, Source::TableRows) : weights(BUFFER_WEIGHTS, placed),
                           {BUFFER_TOKENS, Source::Fixed, compiled_.tokens.get(), 0},
                           vector(BUFFER_VECTOR_0, op.norm_weight),
                           vector(BUFFER_VECTOR_1, op.norm_bias)});

@@ -50,7 +50,8 @@ void Compiler::add(const LinearOp& op) {
   add_linear(label, matrices, false);
 }
 
-MatrixPart Compiler::part(const Matrix& matrix, bool of_head) const {
+MatrixPart Compiler::part(const Rows& rows, bool of_head) const {
+  const Matrix& matrix = rows.matrix;
   const Tensor& weight = plan_.tensor(matrix.weight);
   const SlotPlace& in = slot(matrix.in);
   const SlotPlace& out = slot(matrix.out);
@@ -59,34 +60,52 @@ MatrixPart Compiler::part(const Matrix& matrix, bool of_head) const {
   const bool to_results = of_head && logits_are_results();
   if (!to_results && out.width != weight.ne1)
     throw InputError(message("[metal] ", weight.name, ": expected ne1 ", out.width, ", got ", weight.ne1));
-  return {.weights = (*model_.weights)[matrix.weight].offset,
-          .rows = weight.ne1,
+  const uint32_t first = rows.placed.first_row;
+  return {.weights = rows.placed.offset,
+          .rows = rows.placed.rows,
           .first_group = 0,
           .in = offset(in),
           .in_stride = in.stride,
-          .out = to_results ? 0 : offset(out),
+          .out = first + (to_results ? 0 : offset(out)),
           .out_stride = to_results ? weight.ne1 : out.stride,
           .activation = activation_number(matrix.activation, matrix.accumulate),
           .lerp = 0};
 }
 
 void Compiler::add_linear(const std::string& label, std::span<const Matrix> matrices, bool of_head) {
-  // A dispatch takes the matrices that differ in rows only. Others run beside it.
-  std::map<std::tuple<DType, uint32_t, id<MTLBuffer>>, std::vector<Matrix>> kinds;
   uint32_t rows_of_all = 0;
+  std::vector<Rows> whole;
   for (const Matrix& matrix : matrices) {
-    const Tensor& weight = plan_.tensor(matrix.weight);
-    rows_of_all += weight.ne1;
-    kinds[{weight.type, weight.ne0, (*model_.weights)[matrix.weight].buffer}].push_back(matrix);
+    rows_of_all += plan_.tensor(matrix.weight).ne1;
+    const std::span<const PlacedRows> pieces = model_.weights->pieces(matrix.weight);
+    if (pieces.size() == 1) {
+      whole.push_back({matrix, pieces[0]});
+      continue;
+    }
+    for (const PlacedRows& placed : pieces) {
+      const Rows rows{matrix, placed};
+      add_linear(label, {&rows, 1}, rows_of_all, of_head);
+    }
+  }
+  add_linear(label, whole, rows_of_all, of_head);
+}
+
+// rows_of_all: of the matrices, which decide how many threads share a row: pieces sum as the whole does.
+void Compiler::add_linear(const std::string& label, std::span<const Rows> matrices, uint32_t rows_of_all, bool of_head) {
+  // A dispatch takes the matrices that differ in rows only. Others run beside it.
+  std::map<std::tuple<DType, uint32_t, std::pair<id<MTLBuffer>, uint32_t>>, std::vector<Rows>> kinds;
+  for (const Rows& rows : matrices) {
+    const Tensor& weight = plan_.tensor(rows.matrix.weight);
+    kinds[{weight.type, weight.ne0, rows.placed.memory()}].push_back(rows);
   }
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
   const bool matmul = device_.options().matmul && rows_at_once >= tuning_.matmul_rows;
   const uint32_t tile = matmul ? kMatmulRows : rows_at_once == 1 ? 1 : 4;
   for (const auto& [kind, of_kind] : kinds) {
-    const auto& [type, ne0, buffer] = kind;
+    const DType type = std::get<0>(kind);
     for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
       const size_t n = std::min<size_t>(of_kind.size() - first, MAX_PARTS);
-      const Tensor& any = plan_.tensor(of_kind[first].weight);
+      const Tensor& any = plan_.tensor(of_kind[first].matrix.weight);
       const uint32_t items = row_items(any);
       const uint32_t lanes = tuning_.lanes != 0 ? tuning_.lanes : choose_lanes(items, rows_of_all, tuning_.threads);
       uint32_t rows = tuning_.rows;
@@ -95,14 +114,14 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
       const uint32_t rows_per_group = matmul ? kMatmulOutputs : tuning_.simdgroups * (32 / lanes) * rows;
       LinearArguments arguments{.n_parts = static_cast<u32>(n),
                                 .of_head = of_head,
-                                .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
+                                .row_bytes = of_kind[first].placed.row_bytes,
                                 .parts = {}};
       uint32_t groups = 0;
       for (size_t i = 0; i < n; ++i) {
         arguments.parts[i] = part(of_kind[first + i], of_head);
         arguments.parts[i].first_group = groups;
         groups += ceil_div(arguments.parts[i].rows, rows_per_group);
-        cost_ = cost_ + matrix_cost(plan_.tensor(of_kind[first + i].weight), arguments.parts[i].rows, false);
+        cost_ = cost_ + matrix_cost(plan_.tensor(of_kind[first + i].matrix.weight), arguments.parts[i].rows, false);
       }
       const Constants constants = Constants()
                                       .set(CONSTANT_ITEMS, items)
@@ -119,7 +138,7 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
                              {of_submit(BUFFER_SUBMIT, Source::Submit),
                               act(BUFFER_IN),
                               to_results ? of_submit(BUFFER_OUT, Source::Results) : act(BUFFER_OUT),
-                              {BUFFER_WEIGHTS, Source::Fixed, buffer, 0}});
+                              weights(BUFFER_WEIGHTS, of_kind[first].placed)});
       d.grid = of_head ? Grid::HeadTiles : Grid::RowTiles;
       d.x = groups;
       d.tile = tile;
@@ -167,11 +186,11 @@ bool Compiler::add_fused(size_t op_index) {
 
 void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts) {
   const SlotPlace& x = slot(mix.x);
-  std::map<std::tuple<DType, id<MTLBuffer>>, std::vector<LinearPart>> kinds;
+  std::map<std::tuple<DType, std::pair<id<MTLBuffer>, uint32_t>>, std::vector<LinearPart>> kinds;
   for (const LinearPart& part : parts)
-    kinds[{plan_.tensor(part.weight).type, (*model_.weights)[part.weight].buffer}].push_back(part);
+    kinds[{plan_.tensor(part.weight).type, (*model_.weights)[part.weight].memory()}].push_back(part);
   for (const auto& [kind, of_kind] : kinds) {
-    const auto& [type, buffer] = kind;
+    const DType type = std::get<0>(kind);
     for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
       const size_t n = std::min<size_t>(of_kind.size() - first, MAX_PARTS);
       MixLoraArguments arguments{.x = offset(x),
@@ -182,8 +201,8 @@ void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> p
       uint32_t groups = 0;
       for (size_t i = 0; i < n; ++i) {
         const LinearPart& lora = of_kind[first + i];
-        arguments.parts[i] =
-            part({lora.weight, static_cast<size_t>(lora.in), static_cast<size_t>(lora.out), lora.activation}, false);
+        const Matrix matrix{lora.weight, static_cast<size_t>(lora.in), static_cast<size_t>(lora.out), lora.activation};
+        arguments.parts[i] = part({matrix, (*model_.weights)[lora.weight]}, false);
         arguments.parts[i].first_group = groups;
         const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), lora.in) - mix.out.begin());
         arguments.parts[i].lerp = z * x.width;
@@ -196,7 +215,7 @@ void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> p
                    {of_submit(BUFFER_SEQUENCES, Source::Sequences),
                     act(BUFFER_IN),
                     act(BUFFER_OUT),
-                    {BUFFER_WEIGHTS, Source::Fixed, buffer, 0},
+                    weights(BUFFER_WEIGHTS, (*model_.weights)[of_kind[first].weight]),
                     of_submit(BUFFER_STATE_IN, Source::StateIn),
                     vector(BUFFER_VECTOR_0, mix.norm_weight),
                     vector(BUFFER_VECTOR_1, mix.norm_bias),

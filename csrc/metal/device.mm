@@ -82,11 +82,12 @@ Buffer Device::create_buffer(const std::string& label, uint64_t bytes) const {
                               " bytes, the device allows ", max_buffer_));
   }
   @autoreleasepool {
-    Buffer buffer{Owned<id<MTLBuffer>>([device_.get() newBufferWithLength:size options:MTLResourceStorageModeShared]),
+    Buffer buffer{reserve(label, size),
+                  Owned<id<MTLBuffer>>([device_.get() newBufferWithLength:size options:MTLResourceStorageModeShared]),
                   size};
     if (!buffer) {
-      throw DeviceError(message("[metal] ", info_.name, ": ", label, ": no memory for ", size, " bytes (",
-                                info_.memory_bytes, " recommended in all)"));
+      throw OutOfDeviceMemory(message("[metal] ", info_.name, ": ", label, ": no memory for ", size, " bytes: ",
+                                      memory_->used() - size, " are in use, ", info_.memory_bytes, " recommended in all"));
     }
     [buffer.get() setLabel:ns_string(label)];
     std::memset(buffer.contents(), 0, size);
@@ -94,16 +95,30 @@ Buffer Device::create_buffer(const std::string& label, uint64_t bytes) const {
   }
 }
 
-Buffer Device::wrap(const std::string& label, const std::byte* pages, uint64_t bytes) const {
+MemoryLease Device::reserve(const std::string& label, uint64_t bytes) const {
+  MemoryLease lease(memory_, bytes);
+  if (!lease) throw OutOfDeviceMemory(message("[metal] ", info_.name, ": ", label, ": ", memory_->refusal(bytes)));
+  return lease;
+}
+
+Buffer Device::wrap(const std::string& label, const std::byte* pages, uint64_t bytes, bool reserved) const {
   @autoreleasepool {
-    Buffer buffer{Owned<id<MTLBuffer>>([device_.get() newBufferWithBytesNoCopy:const_cast<std::byte*>(pages)
+    MemoryLease lease = reserved ? MemoryLease() : MemoryLease(memory_, bytes);
+    if (!reserved && !lease) return {};
+    Buffer buffer{std::move(lease),
+                  Owned<id<MTLBuffer>>([device_.get() newBufferWithBytesNoCopy:const_cast<std::byte*>(pages)
                                                                         length:bytes
                                                                        options:MTLResourceStorageModeShared
                                                                    deallocator:nil]),
                   bytes};
-    if (buffer) [buffer.get() setLabel:ns_string(label)];
+    if (!buffer) return {};
+    [buffer.get() setLabel:ns_string(label)];
     return buffer;
   }
+}
+
+bool Device::under_pressure() const {
+  return info_.memory_bytes != 0 && [device_.get() currentAllocatedSize] > info_.memory_bytes;
 }
 
 CommandBuffer Device::create_command_buffer(const char* label) const {
@@ -123,9 +138,28 @@ void Device::commit(const CommandBuffer& commands) const {
   [commands.get() commit];
 }
 
+void Device::commit_unattended(const CommandBuffer& commands) const {
+  commit(commands);
+  const std::scoped_lock lock(mutex_);
+  unattended_.push_back(CommandBuffer::retained(commands.get()));
+}
+
 std::string Device::finish(const CommandBuffer& commands) const {
+  [commands.get() waitUntilCompleted];
+  std::string first;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(unattended_, [&](const CommandBuffer& c) {
+      if ([c.get() status] < MTLCommandBufferStatusCompleted) return false;
+      if (first.empty()) first = error_of(c);
+      return true;
+    });
+  }
+  return first.empty() ? error_of(commands) : first;
+}
+
+std::string Device::error_of(const CommandBuffer& commands) const {
   @autoreleasepool {
-    [commands.get() waitUntilCompleted];
     if ([commands.get() status] != MTLCommandBufferStatusError) return {};
     NSError* error = [commands.get() error];
     return message("[metal] ", info_.name, ": ", text([commands.get() label]), ": ",

@@ -7,6 +7,7 @@
 #include "metal/device.h"
 #include "metal/pipelines.h"
 #include "metal/state.h"
+#include "metal/stream.h"
 #include "metal/weights.h"
 
 namespace rwkvnative::metal {
@@ -19,6 +20,8 @@ struct LoadedParts {
   bool half_products = true;  // mat-mat rounds quantized weights to halves
   std::shared_ptr<StatePool> states;
   std::unique_ptr<const Weights> weights;
+  uint32_t prefill_rows = 0;  // tokens of a chunk of a prompt: as many as suit the device and a budget
+  std::unique_ptr<WeightStream> stream;  // null if everything stays
 };
 
 class DeviceModel final : public LoadedModel {
@@ -28,12 +31,15 @@ class DeviceModel final : public LoadedModel {
 
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;
-  uint32_t prefill_rows() const override;
+  uint32_t prefill_rows() const override { return parts_->prefill_rows; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
+  bool short_of_room() const override;
   bool reads_file() const override { return parts_->weights->reads_file(); }
 
  private:
+  void load_weights(uint64_t budget, const LoadOptions& options);
+
   std::shared_ptr<LoadedParts> parts_;
 };
 
@@ -43,6 +49,7 @@ class DeviceBackend final : public Backend {
   const DeviceInfo& info() const override { return device_->info(); }
   std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override;
 
+  Ceilings measure_ceilings() override;
   void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
   std::vector<std::string> tuning_variants() const override { return metal::tuning_variants(); }
   std::string kernels_id() const override;

@@ -1,10 +1,32 @@
 #include "metal/model.h"
 
 #include "core/error.h"
+#include "metal/ceilings.h"
 #include "metal/metal.h"
 #include "metal/program.h"
 
 namespace rwkvnative::metal {
+
+namespace {
+
+constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt that a budget cuts
+
+// What a program for `rows` tokens takes beside the weights, estimated from above.
+uint64_t program_bytes(const Plan& plan, uint64_t rows) {
+  const auto padded = [](uint64_t width) { return (width + 31) / 32 * 32; };
+  uint64_t values = 5 * padded(plan.n_embd) + padded(plan.n_vocab);  // hidden, the LoRAs' outputs, logits
+  for (const Slot& slot : plan.slots) values += padded(slot.width);
+  const uint64_t table_row = uint64_t{plan.n_embd} * 4;
+  const uint64_t choice = uint64_t{plan.n_vocab} * 24;    // bias, the lists of a top-k
+  const uint64_t arguments = plan.ops.size() * 4096;      // a few dispatches an op, of less than 1 KiB each
+  return rows * (values * 4 + table_row + 64) + choice + arguments + (64 << 10);
+}
+
+uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes) {
+  return program_bytes(plan, 1) + program_bytes(plan, rows) + state_reserve(state_bytes);
+}
+
+}  // namespace
 
 // Activations are float32 whatever is asked for: Apple GPUs have no int8 dot product that would make codes faster, so
 // Numerics::Int8 would only be less exact and means Auto. Auto and F32 differ in mat-mat alone: halves of weights, or
@@ -12,18 +34,49 @@ namespace rwkvnative::metal {
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
                          const LoadOptions& options)
     : parts_(std::make_shared<LoadedParts>()) {
-  // A Mac's GPU works in the memory of its CPU: a file larger than that is paged, by the system.
-  if (options.max_device_memory != 0) {
-    throw InputError(message("[metal] ", device->info().name, ": max_device_memory: expected 0, got ",
-                             options.max_device_memory,
-                             "; the GPU shares the CPU's memory, and weights cannot be streamed here"));
-  }
   parts_->device = std::move(device);
   parts_->pipelines = std::move(pipelines);
   parts_->plan = &plan;
   parts_->half_products = options.numerics != Numerics::F32;
   parts_->states = std::make_shared<StatePool>(parts_->device, plan);
-  parts_->weights = std::make_unique<Weights>(*parts_->device, plan, options.progress);
+  // Without a budget of the caller's: what the system recommends.
+  const DeviceInfo& info = parts_->device->info();
+  try {
+    load_weights(options.max_device_memory != 0 ? options.max_device_memory : info.memory_bytes, options);
+  } catch (const BudgetTooSmall& error) {
+    if (options.max_device_memory != 0) throw;
+    throw DeviceError(message("[metal] ", info.name, ": the model's weights need ", plan.weight_bytes() >> 20,
+                              " MiB, the GPU may use ", info.memory_bytes >> 20,
+                              " MiB, too little even for a layer at a time; take a smaller model or type (", error.what(), ")"));
+  }
+}
+
+void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
+  const Device& device = *parts_->device;
+  const Plan& plan = *parts_->plan;
+  device.memory().set_budget(options.max_device_memory);
+  device.memory().reset_peak();
+  const auto working = [&](uint32_t rows) { return working_bytes(plan, rows, parts_->states->layout().bytes()); };
+  // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
+  // fit beside it, it is cut further.
+  uint32_t& rows = parts_->prefill_rows;
+  rows = device.options().tuning.prefill_rows;
+  const auto halve = [&] { rows = std::min(rows, std::max(kLeastRows, rows / 2 / 8 * 8)); };
+  if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working(rows) > budget) {
+    while (rows > kGoodRows && working(rows) > budget / 4) halve();
+  }
+  for (;; halve()) {
+    try {
+      const WeightLimits limits{.budget = budget, .working = working(rows)};
+      parts_->weights = std::make_unique<Weights>(device, plan, limits, options.progress);
+      break;
+    } catch (const BudgetTooSmall&) {
+      if (rows <= kLeastRows) throw;
+    }
+  }
+  if (!parts_->weights->streams()) return;
+  device.memory().set_budget(budget);
+  parts_->stream = std::make_unique<WeightStream>(device, plan, *parts_->weights, options.file);
 }
 
 std::unique_ptr<State> DeviceModel::create_state() { return std::make_unique<DeviceState>(parts_->states); }
@@ -32,14 +85,30 @@ std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
   return std::make_unique<DeviceProgram>(parts_, shape);
 }
 
-// Buffers are never given back before the model is, so that what is used now is the most that was. Everything is resident.
 MemoryUse DeviceModel::memory() const {
-  const uint64_t bytes = parts_->weights->device_bytes() + parts_->states->bytes();
-  const uint32_t layers = parts_->plan->n_layer + 1;
-  return {.used = bytes, .peak = bytes, .layers = layers, .resident_layers = layers};
+  const MemoryAccount& account = parts_->device->memory();
+  MemoryUse use{.budget = account.budget(), .used = account.used(), .peak = account.peak()};
+  bool whole_head = true;
+  for (const Unit& unit : parts_->weights->units()) {
+    if (unit.streams()) use.streamed_bytes += unit.bytes;
+    if (unit.of_head) {
+      whole_head = whole_head && !unit.streams();
+    } else {
+      ++use.layers;
+      use.resident_layers += unit.streams() ? 0 : 1;
+    }
+  }
+  ++use.layers;
+  use.resident_layers += whole_head ? 1 : 0;
+  return use;
 }
 
-uint32_t DeviceModel::prefill_rows() const { return parts_->device->options().tuning.prefill_rows; }
+bool DeviceModel::short_of_room() const {
+  const MemoryAccount& account = parts_->device->memory();
+  if (account.budget() == 0) return parts_->device->under_pressure();
+  const uint64_t kept = state_reserve(parts_->states->layout().bytes()), taken = parts_->states->bytes();
+  return account.budget() - account.used() < kept - std::min(kept, taken);
+}
 
 DeviceBackend::DeviceBackend(const std::string& device)
     : device_(std::make_shared<Device>(device, Options::from_environment())),
@@ -47,6 +116,18 @@ DeviceBackend::DeviceBackend(const std::string& device)
 
 std::unique_ptr<LoadedModel> DeviceBackend::load(const Plan& plan, const LoadOptions& options) {
   return std::make_unique<DeviceModel>(device_, pipelines_, plan, options);
+}
+
+Ceilings DeviceBackend::measure_ceilings() {
+  // The budget is the model's; what is measured with is gone afterwards.
+  struct Lifted {
+    MemoryAccount& memory;
+    uint64_t budget = memory.budget();
+    explicit Lifted(MemoryAccount& account) : memory(account) { memory.set_budget(0); }
+    ~Lifted() { memory.set_budget(budget); }
+  };
+  const Lifted lifted(device_->memory());
+  return metal::measure_ceilings(*device_, *pipelines_);
 }
 
 std::string DeviceBackend::kernels_id() const {

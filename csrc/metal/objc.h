@@ -31,6 +31,18 @@ class Owned {
   Object object_ = nil;
 };
 
+// What @autoreleasepool is, for blocks that an exception may leave: that one lets go of its objects only if none does.
+class AutoreleasePool {
+ public:
+  AutoreleasePool() : pool_([[NSAutoreleasePool alloc] init]) {}
+  AutoreleasePool(const AutoreleasePool&) = delete;
+  AutoreleasePool& operator=(const AutoreleasePool&) = delete;
+  ~AutoreleasePool() { [pool_ drain]; }
+
+ private:
+  NSAutoreleasePool* pool_;
+};
+
 inline std::string text(NSString* string) {
   const char* utf8 = string == nil ? nullptr : [string UTF8String];
   return utf8 == nullptr ? std::string() : std::string(utf8);

@@ -25,13 +25,14 @@ enum class Grid {
 };
 
 // What a binding is, where it differs from submit to submit.
-enum class Source : uint8_t { Fixed, Submit, Sequences, Rows, Bias, Results, StateIn, StateOut, Range };
+enum class Source : uint8_t { Fixed, Submit, Sequences, Rows, Bias, Results, TableRows, StateIn, StateOut, Range, Window };
 
 struct Binding {
   uint32_t index = 0;  // BUFFER_... of kernels/arguments.h
   Source source = Source::Fixed;
   id<MTLBuffer> buffer = nil;  // of Fixed, alive elsewhere
-  uint64_t offset = 0;
+  uint64_t offset = 0;         // of Fixed and Window
+  uint32_t window = kNoWindow;
 };
 
 struct Dispatch {
@@ -44,7 +45,15 @@ struct Dispatch {
   uint32_t threadgroup_bytes = 0;  // of threadgroup memory 0
   bool after_all = true;           // a barrier before it; else it may run beside the ones before it
   int32_t layer = -1;              // -1: before or after the layers
+  uint32_t unit = kNoUnit;         // the streamed unit that it reads
   Cost cost;
+};
+
+// Dispatches in a row that read one streamed unit, or none: one command buffer.
+struct Run {
+  uint32_t unit = kNoUnit;
+  size_t begin = 0, end = 0;
+  uint32_t next = kNoUnit;  // the streamed unit that is wanted after `unit`
 };
 
 // An activation slot within Compiled::activations, in floats: rows padded to a multiple of 32, the padding zero.
@@ -58,6 +67,8 @@ struct Compiled {
   std::vector<SlotPlace> slots;  // those of the plan, then compile.mm's own
   Buffer activations, arguments, tokens, entries;
   std::vector<Dispatch> dispatches;
+  std::vector<Run> runs;  // of the dispatches; one if nothing streams
+  uint64_t table_row_bytes = 0;  // of each row of the submit, if the host gathers them
   uint64_t result_bytes = 0;  // at most
   bool candidates_on_host = false;
 };
@@ -89,8 +100,8 @@ class DeviceProgram final : public Program {
   // One submit under way, and its memory.
   struct Flight {
     Ticket ticket = 0;  // 0: free
-    Buffer parameters, bias, results;
-    CommandBuffer commands;
+    Buffer parameters, bias, results, table_rows;
+    std::vector<CommandBuffer> commands;
     Work work;
     std::vector<int32_t> ids;
     std::vector<float> values;
@@ -99,14 +110,16 @@ class DeviceProgram final : public Program {
 
   void check(std::span<const Sequence> sequences) const;
   void prepare(std::span<const Sequence> sequences, Flight& flight);
+  void gather_table_rows(std::span<const Sequence> sequences, Flight& flight);
   void prepare_bias(std::span<const Sequence> sequences, Flight& flight);
   void prepare_states(std::span<const Sequence> sequences, Flight& flight);
   Flight& free_flight();
   void submitted(std::span<const Sequence> sequences);
-  Result unpack(Flight& flight) const;
+  Result unpack(Flight& flight);
   // program_profile.mm: microseconds of each dispatch.
-  std::vector<double> timestamps(const Flight& flight, id<MTLCounterSet> counters) const;
-  std::vector<double> one_by_one(const Flight& flight) const;
+  std::vector<double> timestamps(const Flight& flight, id<MTLCounterSet> counters, std::vector<UploadTime>& uploads) const;
+  std::vector<double> one_by_one(const Flight& flight, std::vector<UploadTime>& uploads) const;
+  void time_upload(const Run& run, std::vector<UploadTime>& uploads) const;
 
   // Writes dispatches into an encoder; what is bound already is not bound again.
   class Encoding {
@@ -144,6 +157,7 @@ class DeviceProgram final : public Program {
   std::vector<Range> ranges_;  // of the submit that is being made
   Ticket last_ticket_ = 0;
   bool has_choice_ = false;  // a token chosen by an earlier submit is on the device
+  std::vector<int32_t> chosen_;  // the same, on the host, if that gathers the table's rows
 };
 
 // compile.mm

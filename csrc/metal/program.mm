@@ -32,11 +32,15 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
     : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
   const Device& device = *model_->device;
   const uint64_t result_bytes = std::max<uint64_t>(compiled_.result_bytes, 1);
-  flights_.resize(std::clamp<uint64_t>(kFlightResultBytes / result_bytes, 1, device.options().tuning.in_flight));
+  // Where the host gathers the embedding rows it must know a token before it can begin the next.
+  const uint64_t most = compiled_.table_row_bytes != 0 ? 1 : device.options().tuning.in_flight;
+  flights_.resize(std::clamp<uint64_t>(kFlightResultBytes / result_bytes, 1, most));
   const bool has_bias = shape.readout == Readout::Candidates || shape.readout == Readout::Argmax;
   for (Flight& flight : flights_) {
     flight.parameters = device.create_buffer("parameters", rows_offset() + sizeof(RowInfo) * uint64_t{shape.rows});
     if (compiled_.result_bytes != 0) flight.results = device.create_buffer("results", compiled_.result_bytes);
+    if (compiled_.table_row_bytes != 0)
+      flight.table_rows = device.create_buffer("rows of the table", compiled_.table_row_bytes * shape.rows);
     if (has_bias) {
       const uint64_t most = std::min<uint64_t>(kMaxBiased, uint64_t{model_->plan->n_vocab} * shape.sequences);
       flight.bias = device.create_buffer("bias", most * sizeof(BiasEntry));
@@ -46,7 +50,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
 
 DeviceProgram::~DeviceProgram() {
   for (const Flight& flight : flights_) {
-    if (flight.commands) model_->device->finish(flight.commands);
+    for (const CommandBuffer& commands : flight.commands) model_->device->finish(commands);
   }
 }
 
@@ -65,7 +69,8 @@ RowInfo* DeviceProgram::row_infos(const Flight& flight) const {
 uint64_t DeviceProgram::scratch_bytes() const {
   uint64_t bytes =
       compiled_.activations.size + compiled_.arguments.size + compiled_.tokens.size + compiled_.entries.size;
-  for (const Flight& flight : flights_) bytes += flight.parameters.size + flight.bias.size + flight.results.size;
+  for (const Flight& flight : flights_)
+    bytes += flight.parameters.size + flight.bias.size + flight.results.size + flight.table_rows.size;
   return bytes;
 }
 
@@ -105,13 +110,31 @@ void DeviceProgram::prepare(std::span<const Sequence> sequences, Flight& flight)
     const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(tokens.size()));
     sequence_infos(flight)[s].first_row = work.rows;
     sequence_infos(flight)[s].rows = rows;
-    for (uint32_t r = 0; r < rows; ++r) row_infos(flight)[work.rows + r] = {tokens.empty() ? -1 : tokens[r], s};
+    for (uint32_t r = 0; r < rows; ++r) {
+      const int32_t of_table = compiled_.table_row_bytes != 0 ? static_cast<int32_t>(work.rows + r) : -1;
+      row_infos(flight)[work.rows + r] = {of_table >= 0 || tokens.empty() ? of_table : tokens[r], s};
+    }
     work.rows += rows;
   }
   work.head_rows = shape_.readout == Readout::AllLogits ? work.rows : work.sequences;
   prepare_bias(sequences, flight);
   prepare_states(sequences, flight);
+  if (compiled_.table_row_bytes != 0) gather_table_rows(sequences, flight);
   *reinterpret_cast<Submit*>(flight.parameters.contents()) = {work.rows, work.sequences, work.head_rows, work.bias};
+}
+
+void DeviceProgram::gather_table_rows(std::span<const Sequence> sequences, Flight& flight) {
+  const auto embed = std::find_if(model_->plan->ops.begin(), model_->plan->ops.end(),
+                                  [](const Op& op) { return std::holds_alternative<EmbedOp>(op); });
+  const Tensor& table = model_->plan->tensor(std::get<EmbedOp>(*embed).table);
+  std::byte* out = flight.table_rows.contents();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const std::span<const int32_t> tokens = sequences[s].tokens.empty() ? std::span(chosen_).subspan(s, 1) : sequences[s].tokens;
+    for (const int32_t token : tokens) {
+      copy_rows(table, static_cast<uint64_t>(token), 1, out);
+      out += compiled_.table_row_bytes;
+    }
+  }
 }
 
 void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Flight& flight) {
@@ -208,6 +231,10 @@ void DeviceProgram::Encoding::bind(const Binding& binding) {
       return bind(binding.index, flight_.bias.get(), 0);
     case Source::Results:
       return bind(binding.index, flight_.results.get(), 0);
+    case Source::TableRows:
+      return bind(binding.index, flight_.table_rows.get(), 0);
+    case Source::Window:
+      return bind(binding.index, program_.model_->stream->window(binding.window), binding.offset);
     case Source::StateIn:
       return bind(binding.index, range.in, 0);
     case Source::StateOut:
@@ -276,16 +303,21 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
   const Device& device = *model_->device;
   check(sequences);
   prepare(sequences, flight);
-  @autoreleasepool {
-    CommandBuffer commands = device.create_command_buffer("program");
-    id<MTLComputeCommandEncoder> encoder =
-        [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
-    if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
-    Encoding encoding(*this, flight, encoder, true);
-    for (const Dispatch& dispatch : compiled_.dispatches) encoding.add(dispatch);
-    [encoder endEncoding];
-    device.commit(commands);
-    flight.commands = std::move(commands);
+  flight.commands.clear();
+  for (const Run& run : compiled_.runs) {
+    if (run.unit != kNoUnit) model_->stream->bring(run.unit, run.next);
+    @autoreleasepool {
+      CommandBuffer commands = device.create_command_buffer("program");
+      id<MTLComputeCommandEncoder> encoder =
+          [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+      if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
+      Encoding encoding(*this, flight, encoder, true);
+      for (size_t i = run.begin; i < run.end; ++i) encoding.add(compiled_.dispatches[i]);
+      [encoder endEncoding];
+      if (run.unit != kNoUnit) model_->stream->used_by(run.unit, commands);
+      device.commit(commands);
+      flight.commands.push_back(std::move(commands));
+    }
   }
   submitted(sequences);
   flight.ticket = ++last_ticket_;
@@ -298,11 +330,16 @@ Result DeviceProgram::wait(Ticket ticket) {
   if (ticket == 0 || found == flights_.end())
     throw InputError(message("[metal] wait: ticket ", ticket, " is not open"));
   found->ticket = 0;
-  model_->device->wait(found->commands);
+  std::string first;  // an error of the device, of the first commands that had one
+  for (const CommandBuffer& commands : found->commands) {
+    const std::string error = model_->device->finish(commands);
+    if (first.empty()) first = error;
+  }
+  if (!first.empty()) throw DeviceError(first);
   return unpack(*found);
 }
 
-Result DeviceProgram::unpack(Flight& flight) const {
+Result DeviceProgram::unpack(Flight& flight) {
   Result result;
   const Work& work = flight.work;
   const std::byte* memory = compiled_.result_bytes == 0 ? nullptr : flight.results.contents();
@@ -319,6 +356,7 @@ Result DeviceProgram::unpack(Flight& flight) const {
       break;
     case Readout::Argmax:
       result.tokens = {reinterpret_cast<const int32_t*>(memory), work.sequences};
+      if (compiled_.table_row_bytes != 0) chosen_.assign(result.tokens.begin(), result.tokens.end());
       break;
     case Readout::Candidates: {
       const uint32_t k = std::min(shape_.candidates, model_->plan->n_vocab);

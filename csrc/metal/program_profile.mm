@@ -1,6 +1,8 @@
 // Timing every dispatch of a program.
 #include <algorithm>
 
+#include <chrono>
+
 #include "core/error.h"
 #include "metal/program.h"
 
@@ -26,31 +28,43 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   check(sequences);
   prepare(sequences, flight);
   OpTimes times;
-  @autoreleasepool {
-    id<MTLCounterSet> counters = timestamp_counters(model_->device->get());
-    times.timestamps = counters != nil;
-    const std::vector<double> microseconds = counters != nil ? timestamps(flight, counters) : one_by_one(flight);
-    for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
-      const Dispatch& dispatch = compiled_.dispatches[i];
-      if (dispatch.grid == Grid::Bias && flight.work.bias == 0) continue;
-      const bool of_head =
-          dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
-      const uint32_t rows = of_head ? flight.work.head_rows : flight.work.rows;
-      times.ops.push_back({.label = dispatch.label,
-                           .layer = dispatch.layer,
-                           .microseconds = microseconds[i],
-                           .bytes = dispatch.cost.bytes(rows, flight.work.sequences),
-                           .operations = dispatch.cost.row_operations * rows,
-                           .arithmetic = dispatch.cost.arithmetic});
-    }
+  const AutoreleasePool pool;
+  id<MTLCounterSet> counters = timestamp_counters(model_->device->get());
+  times.timestamps = counters != nil;
+  const std::vector<double> microseconds =
+      counters != nil ? timestamps(flight, counters, times.uploads) : one_by_one(flight, times.uploads);
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const Dispatch& dispatch = compiled_.dispatches[i];
+    if (dispatch.grid == Grid::Bias && flight.work.bias == 0) continue;
+    const bool of_head =
+        dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
+    const uint32_t rows = of_head ? flight.work.head_rows : flight.work.rows;
+    times.ops.push_back({.label = dispatch.label,
+                         .layer = dispatch.layer,
+                         .microseconds = microseconds[i],
+                         .bytes = dispatch.cost.bytes(rows, flight.work.sequences),
+                         .operations = dispatch.cost.row_operations * rows,
+                         .arithmetic = dispatch.cost.arithmetic});
   }
   submitted(sequences);
   return times;
 }
 
-// An encoder a dispatch, with a sample at its begin and its end, all in one command buffer. The unit of samples is the
+// Brings a streamed unit to where kernels read it, alone and timed.
+void DeviceProgram::time_upload(const Run& run, std::vector<UploadTime>& uploads) const {
+  using Clock = std::chrono::steady_clock;
+  model_->stream->forget();
+  const Clock::time_point start = Clock::now();
+  model_->stream->bring(run.unit, kNoUnit);
+  const std::chrono::duration<double, std::micro> time = Clock::now() - start;
+  const Unit& about = model_->weights->units()[run.unit];
+  uploads.push_back({.label = about.name, .bytes = about.bytes, .microseconds = time.count(), .first_op = run.begin});
+}
+
+// An encoder a dispatch, with a sample at its begin and its end; a run in one command buffer. The unit of samples is the
 // device's own: the command buffer's begin and end, which are in seconds, give the scale.
-std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounterSet> counters) const {
+std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounterSet> counters,
+                                              std::vector<UploadTime>& uploads) const {
   const Device& device = *model_->device;
   const size_t n = compiled_.dispatches.size();
   std::vector<Owned<id<MTLCounterSampleBuffer>>> buffers;
@@ -63,21 +77,26 @@ std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounte
     buffers.emplace_back([device.get() newCounterSampleBufferWithDescriptor:descriptor.get() error:&error]);
     if (!buffers.back()) throw DeviceError(message("[metal] ", device.info().name, ": no timestamps: ", text(error)));
   }
-  const CommandBuffer commands = device.create_command_buffer("profile");
-  for (size_t i = 0; i < n; ++i) {
-    MTLComputePassDescriptor* pass = [MTLComputePassDescriptor computePassDescriptor];
-    MTLComputePassSampleBufferAttachmentDescriptor* samples =
-        [[pass sampleBufferAttachments] objectAtIndexedSubscript:0];
-    [samples setSampleBuffer:buffers[i / kPerBuffer].get()];
-    [samples setStartOfEncoderSampleIndex:2 * (i % kPerBuffer)];
-    [samples setEndOfEncoderSampleIndex:2 * (i % kPerBuffer) + 1];
-    id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoderWithDescriptor:pass];
-    if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
-    Encoding(*this, flight, encoder, false).add(compiled_.dispatches[i]);
-    [encoder endEncoding];
+  std::vector<double> seconds;  // of each run
+  for (const Run& run : compiled_.runs) {
+    if (run.unit != kNoUnit) time_upload(run, uploads);
+    const CommandBuffer commands = device.create_command_buffer("profile");
+    for (size_t i = run.begin; i < run.end; ++i) {
+      MTLComputePassDescriptor* pass = [MTLComputePassDescriptor computePassDescriptor];
+      MTLComputePassSampleBufferAttachmentDescriptor* samples =
+          [[pass sampleBufferAttachments] objectAtIndexedSubscript:0];
+      [samples setSampleBuffer:buffers[i / kPerBuffer].get()];
+      [samples setStartOfEncoderSampleIndex:2 * (i % kPerBuffer)];
+      [samples setEndOfEncoderSampleIndex:2 * (i % kPerBuffer) + 1];
+      id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoderWithDescriptor:pass];
+      if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
+      Encoding(*this, flight, encoder, false).add(compiled_.dispatches[i]);
+      [encoder endEncoding];
+    }
+    device.commit(commands);
+    device.wait(commands);
+    seconds.push_back([commands.get() GPUEndTime] - [commands.get() GPUStartTime]);
   }
-  device.commit(commands);
-  device.wait(commands);
 
   std::vector<uint64_t> ticks;
   for (size_t b = 0; b < buffers.size(); ++b) {
@@ -88,30 +107,34 @@ std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounte
     const auto* samples = static_cast<const MTLCounterResultTimestamp*>([data bytes]);
     for (size_t i = 0; i < count; ++i) ticks.push_back(samples[i].timestamp);
   }
-  const auto [first, last] = std::minmax_element(ticks.begin(), ticks.end());
-  const double seconds = [commands.get() GPUEndTime] - [commands.get() GPUStartTime];
-  const double scale = *last > *first ? 1e6 * seconds / static_cast<double>(*last - *first) : 0.0;
   std::vector<double> microseconds;
-  for (size_t i = 0; i < n; ++i) {
-    const uint64_t begin = ticks[2 * i], end = ticks[2 * i + 1];
-    microseconds.push_back(end > begin ? scale * static_cast<double>(end - begin) : 0.0);
+  for (size_t r = 0; r < compiled_.runs.size(); ++r) {
+    const Run& run = compiled_.runs[r];
+    const auto begin = ticks.begin() + static_cast<ptrdiff_t>(2 * run.begin), end = ticks.begin() + static_cast<ptrdiff_t>(2 * run.end);
+    const auto [first, last] = std::minmax_element(begin, end);
+    const double scale = *last > *first ? 1e6 * seconds[r] / static_cast<double>(*last - *first) : 0.0;
+    for (auto pair = begin; pair != end; pair += 2)
+      microseconds.push_back(pair[1] > pair[0] ? scale * static_cast<double>(pair[1] - pair[0]) : 0.0);
   }
   return microseconds;
 }
 
 // A command buffer a dispatch: what that costs is on top of each.
-std::vector<double> DeviceProgram::one_by_one(const Flight& flight) const {
+std::vector<double> DeviceProgram::one_by_one(const Flight& flight, std::vector<UploadTime>& uploads) const {
   const Device& device = *model_->device;
   std::vector<double> microseconds;
-  for (const Dispatch& dispatch : compiled_.dispatches) {
-    const CommandBuffer commands = device.create_command_buffer("profile");
-    id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoder];
-    if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
-    Encoding(*this, flight, encoder, false).add(dispatch);
-    [encoder endEncoding];
-    device.commit(commands);
-    device.wait(commands);
-    microseconds.push_back(1e6 * ([commands.get() GPUEndTime] - [commands.get() GPUStartTime]));
+  for (const Run& run : compiled_.runs) {
+    if (run.unit != kNoUnit) time_upload(run, uploads);
+    for (size_t i = run.begin; i < run.end; ++i) {
+      const CommandBuffer commands = device.create_command_buffer("profile");
+      id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoder];
+      if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
+      Encoding(*this, flight, encoder, false).add(compiled_.dispatches[i]);
+      [encoder endEncoding];
+      device.commit(commands);
+      device.wait(commands);
+      microseconds.push_back(1e6 * ([commands.get() GPUEndTime] - [commands.get() GPUStartTime]));
+    }
   }
   return microseconds;
 }

@@ -52,8 +52,15 @@ StatePool::Place StatePool::take() {
   const uint64_t wish = blocks_.empty() ? 8 : 2 * blocks_.back().taken.size();
   const uint64_t room =
       std::min(blocks_.empty() ? kFirstBlockBytes : kBlockBytes, device_->max_buffer()) / layout_.bytes();
-  const uint64_t n = std::max<uint64_t>(1, std::min({wish, room, kMaxPerBlock}));
-  Block block{device_->create_buffer(message("states ", blocks_.size()), n * layout_.bytes()), std::vector<bool>(n)};
+  Block block;
+  for (uint64_t n = std::max<uint64_t>(1, std::min({wish, room, kMaxPerBlock}));; n /= 2) {
+    try {
+      block = {device_->create_buffer(message("states ", blocks_.size()), n * layout_.bytes()), std::vector<bool>(n)};
+      break;
+    } catch (const OutOfDeviceMemory&) {
+      if (n == 1) throw;
+    }
+  }
   block.taken[0] = true;
   blocks_.push_back(std::move(block));
   return {blocks_.back().buffer.get(), static_cast<uint32_t>(blocks_.size() - 1), 0};
@@ -78,7 +85,7 @@ DeviceState::DeviceState(std::shared_ptr<StatePool> pool) : pool_(std::move(pool
     id<MTLBlitCommandEncoder> encoder = [commands.get() blitCommandEncoder];
     [encoder fillBuffer:place_.buffer range:NSMakeRange(offset_bytes(), pool_->layout().bytes()) value:0];
     [encoder endEncoding];
-    pool_->device().commit(commands);
+    pool_->device().commit_unattended(commands);
   }
 }
 
@@ -101,7 +108,7 @@ void DeviceState::assign(const State& other) {
           destinationOffset:offset_bytes()
                        size:pool_->layout().bytes()];
     [encoder endEncoding];
-    pool_->device().commit(commands);
+    pool_->device().commit_unattended(commands);
   }
   side_ = from.side_;
 }

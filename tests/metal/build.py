@@ -35,6 +35,8 @@ HEADERS = BUILD / "include"
 OBJC = ("-fobjc-runtime=gcc", "-fblocks", "-fobjc-exceptions", "-fconstant-string-class=NSConstantString", "-DGNUSTEP",
         "-DGNUSTEP_BASE_LIBRARY=1", "-DGNU_RUNTIME=1", "-D_NATIVE_OBJC_EXCEPTIONS", "-isystem", str(DEVICE / "include"),
         "-isystem", "/usr/include/GNUstep", "-isystem", str(GCC_OBJC / "include"), "-isystem", str(HEADERS))
+# For GCC's runtime clang asks C code of Objective-C's to unwind, which does not know `catch` of a C++ type. Ours has no @catch.
+CATCHES_CXX = ("--redefine-sym", "__gnu_objc_personality_v0=__gxx_personality_v0")
 OBJC_LIBRARIES = (f"-L{GCC_OBJC}", "-lgnustep-base", "-lobjc", "-lBlocksRuntime")
 
 
@@ -58,7 +60,7 @@ def compile_objects(sources: list[Path], folder: Path, flags: list[str], depends
     for source in sources:
         target = folder / f"{source.parent.name}_{source.name}.o"
         objects.append(target)
-        if not newer(target, [source, *depends]):
+        if not newer(target, [source, *depends, Path(__file__)]):
             jobs.append([CXX, *flags, "-c", str(source), "-o", str(target)])
     running: list[tuple[list[str], subprocess.Popen[str]]] = []
     while jobs or running:
@@ -72,6 +74,8 @@ def compile_objects(sources: list[Path], folder: Path, flags: list[str], depends
                 if str(target) == job[-1]:
                     target.unlink(missing_ok=True)
             raise RuntimeError(f"{shlex.join(job)}\n{output}")
+        if OBJC[0] in job:
+            toolchain.command(["llvm-objcopy-19", *CATCHES_CXX, job[-1]])
     return objects
 
 

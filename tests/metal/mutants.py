@@ -106,8 +106,8 @@ def _host(file: str, name: str, case: str, old: str, new: str, check: bool = Fal
 
 HOST = [
     _host("program.mm", "no barrier between dependent dispatches", "decode", "[encoder_ memoryBarrierWithScope:MTLBarrierScopeBuffers];", ";", check=True),
-    _host("program.mm", "the encoder is not ended", "decode", "    [encoder endEncoding];\n    device.commit", "    device.commit"),
-    _host("program.mm", "a result is read before the work is done", "decode", "  model_->device->wait(found->commands);\n", ""),
+    _host("program.mm", "the encoder is not ended", "decode", "      [encoder endEncoding];\n      if (run.unit", "      if (run.unit"),
+    _host("program.mm", "a result is read before the work is done", "decode", "const std::string error = model_->device->finish(commands);\n    if (first", "const std::string error;\n    if (first"),
     _host("program.mm", "the state does not flip", "decode", "for (const Sequence& sequence : sequences) state_out(sequence).flip();", ""),
     _host("program.mm", "the new state over the old one", "decode", "info.out_side = 1 - out.side();", "info.out_side = out.side();", check=True),
     _host("program.mm", "an offset is not set", "decode", "[encoder_ setBufferOffset:offset atIndex:index];", ";"),
@@ -124,6 +124,12 @@ HOST = [
     _host("device.mm", "errors of the GPU are ignored", "fault", "if ([commands.get() status] != MTLCommandBufferStatusError) return {};", "return {};"),
     _host("device.mm", "the queue leaks", "decode", "Owned<id<MTLCommandQueue>>([device_.get() newCommandQueue])", "Owned<id<MTLCommandQueue>>([[device_.get() newCommandQueue] retain])"),
     _host("device.mm", "one release too many", "decode", "CommandBuffer::retained([queue_.get() commandBufferWithUnretainedReferences])", "CommandBuffer([queue_.get() commandBufferWithUnretainedReferences])"),
+    _host("stream.mm", "a slot is written while it is read", "streaming", "while (![event_.get() waitUntilSignaledValue", "while (false && ![event_.get() waitUntilSignaledValue"),
+    _host("stream.mm", "a slot is filled once", "streaming", "if (slot.unit != unit) {", "if (slot.unit == kNoUnit) {"),
+    _host("stream.mm", "pages are unwrapped too early", "streaming", "  if (slot.user) {", "  if (slot.unit != kNoUnit) windows_[weights_.passing(slot.unit).windows.at(0)] = {};\n  if (slot.user) {"),
+    _host("weights.mm", "packed rows are all at the slot's start", "streaming", ".offset = packed.offset,", ".offset = 0,"),
+    _host("weights.mm", "pieces of the head begin at row 0", "streaming", "packed.push_back({piece.tensor, piece.first_row,", "packed.push_back({piece.tensor, 0,"),
+    _host("compile_linear.mm", "pieces of the head end up in one place", "streaming", ".out = first + (", ".out = 0 * first + ("),
     _host("pipelines.mm", "a constant of another type", "decode", "type:MTLDataTypeUInt atIndex:i", "type:MTLDataTypeInt atIndex:i"),
     _host("pipelines.mm", "constants one index off", "decode", "type:MTLDataTypeUInt atIndex:i", "type:MTLDataTypeUInt atIndex:i + 1"),
 ]

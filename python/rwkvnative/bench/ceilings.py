@@ -31,7 +31,7 @@ def least_seconds(ceilings: _core.Ceilings, n_bytes: float, n_operations: float,
 def describe(ceilings: _core.Ceilings) -> str:
     """One line for a person."""
     if not measured(ceilings):
-        return "ceilings: this backend does not measure them yet"
+        return "ceilings: this backend does not measure them"
     parts = [
         f"reads {ceilings['read_bytes_per_second'] / 1e9:.1f} GB/s",
         f"dependent dispatch {ceilings['dispatch_seconds'] * 1e6:.2f} us",

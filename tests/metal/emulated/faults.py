@@ -74,3 +74,31 @@ def test_no_such_device(soft):
     assert "metal" not in [d["backend"] for d in _core.devices()]
     with pytest.raises(DeviceError, match="no Metal device" if DEVICE == "none" else "not an Apple GPU"):
         open_engine(build_model(**MODEL), "metal")
+
+
+@apple_only
+def test_ceilings(soft):
+    """Measured by kernels of their own (their results: test_metal_kernels.py); nothing of them stays."""
+    engine = open_engine(build_model(**MODEL), "metal")
+    before = engine.info["device_bytes_used"]
+    ceilings = engine.ceilings()
+    assert ceilings.pop("int8_per_second") == 0  # Apple GPUs have no dot product of bytes
+    assert all(value > 0 for value in ceilings.values()), ceilings
+    assert engine.info["device_bytes_used"] == before
+    for n in (1, 2):
+        soft.fail_allocation(n)
+        with pytest.raises(DeviceError, match="ceilings: .* memory"):
+            engine.ceilings()
+    soft.fail_command_buffer(3, 2)
+    with pytest.raises(DeviceError, match="ceilings.*too long"):
+        engine.ceilings()
+
+
+@apple_only
+def test_profile_fails(soft):
+    engine = open_engine(build_model(**MODEL), "metal")
+    engine.profile(1, 1, 1, 0.0)
+    for n in range(1, 5):  # the state, the warm-up's tokens, the timed one
+        soft.fail_command_buffer(n, 2)
+        with pytest.raises(DeviceError, match="too long"):
+            engine.profile(1, 1, 1, 0.0)

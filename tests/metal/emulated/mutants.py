@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 import numpy as np  # noqa: E402
-from engines import open_engine, random_tokens, row_errors, tokens_of  # noqa: E402
+from engines import config, open_engine, random_tokens, row_errors, tokens_of  # noqa: E402
 from synthetic import build_model  # noqa: E402
 
 from emulated.conftest import SoftDevice  # noqa: E402
 from rwkvnative import _core  # noqa: E402
+from rwkvnative.errors import InputError  # noqa: E402
 
 BOUND = 2e-5  # emulated/ops.py
 Run = Callable[[str], list[np.ndarray]]  # of a device: arrays to compare
@@ -81,6 +83,27 @@ def _states(device: str) -> list[np.ndarray]:
     return out
 
 
+def _streaming(device: str) -> list[np.ndarray]:
+    """A prompt and tokens with every unit passing through two slots: layers read in place and packed, a head in pieces."""
+    options = SMALL | {"n_layer": 3, "n_vocab": 2500, "types": {"blk.*.channel_mix_[kv]*[ye].weight": "Q6_K"}}
+    model = build_model(**options)
+    entries, data = model.packed()
+
+    def engine(budget: int) -> _core.Engine:
+        return _core.Engine("rwkv7", config(model), entries, data, device, 2, "f32", None, max_device_memory=budget)
+
+    if device == "cpu":
+        opened = engine(0)
+    else:
+        try:
+            engine(1)
+        except InputError as error:
+            opened = engine(int(re.search(r"at least (\d+)", str(error))[1]))
+    state = opened.new_state()
+    first = opened.forward(random_tokens(5, 37), None, state, "all")
+    return [first, *(opened.forward(tokens_of([t]), state, state, "last")[None] for t in (1, 2))]
+
+
 CASES: dict[str, Run] = {
     "decode": lambda device: _decode(device, SMALL),
     "odd": lambda device: _prefill(device, ODD, 5) + _decode(device, ODD),
@@ -89,6 +112,7 @@ CASES: dict[str, Run] = {
     "batch": _batch,
     "choice": _choice,
     "states": _states,
+    "streaming": _streaming,
 }
 
 

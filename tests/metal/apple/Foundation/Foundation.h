@@ -47,6 +47,10 @@ extern NSString* const NSLocalizedDescriptionKey;
 - (BOOL)isEqualToString:(NSString*)other;
 @end
 
+@interface NSAutoreleasePool : NSObject
+- (void)drain;
+@end
+
 @interface NSArray : NSObject <NSFastEnumeration>
 + (instancetype)arrayWithObject:(id)object;
 + (instancetype)arrayWithObjects:(const id*)objects count:(NSUInteger)count;
