@@ -129,6 +129,7 @@ class LoadedModel {
   virtual std::unique_ptr<State> create_state() = 0;
   virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
+  virtual uint32_t logits_rows() const { return prefill_rows(); }  // the most rows of a submit that logits are made of
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
   virtual MemoryUse memory() const { return {}; }
   // Whether there is less room left than a few states may soon want: a cache of Programs should give some up.

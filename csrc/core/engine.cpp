@@ -107,7 +107,7 @@ void Engine::check(std::span<const Sequence> sequences, bool numbered) const {
 
 void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
                  const std::function<void(const Result&, Parts)>& sink) {
-  const uint32_t rows = model_->prefill_rows();
+  const uint32_t rows = readout == Readout::AllLogits ? model_->logits_rows() : model_->prefill_rows();
   std::vector<size_t> lengths;
   for (const Sequence& sequence : sequences) lengths.push_back(sequence.tokens.size());
   BatchQueue queue(std::move(lengths), rows, max_batch());

@@ -77,7 +77,7 @@ class Engine {
   void greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out);
 
   // Sequences that one submit takes at most.
-  uint32_t max_batch() const { return model_->prefill_rows(); }
+  uint32_t max_batch() const { return model_->logits_rows(); }
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
   uint64_t scratch_bytes() const { return scratch_bytes_; }
 

@@ -159,7 +159,7 @@ Compiler::Tiling Compiler::tiling(uint32_t rows) const {
 // How many workgroups share a tile of each of an op's matrices.
 std::vector<uint32_t> Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows) const {
   // A chunk that a memory budget made shorter is split like the usual one: the same sums, to the bit.
-  if (rows == model_.prefill_rows) rows = model_.usual_rows;
+  if (rows == model_.prefill_rows || (rows == model_.logits_rows && shape_.readout == Readout::AllLogits)) rows = model_.usual_rows;
   const Tiling tiling = this->tiling(rows);
   uint64_t threads = 0;
   for (const LinearMatrix& matrix : matrices)

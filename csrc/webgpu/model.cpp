@@ -55,19 +55,25 @@ void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
   device.memory().reset_peak();
   WeightLimits limits{.budget = budget};
   limits.staging = std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
-  const auto working = [&](uint32_t rows) {
-    return working_bytes(plan, rows, parts_->states->layout().bytes()) + 3 * limits.staging;
+  uint32_t& rows = parts_->prefill_rows;
+  uint32_t& logits_rows = parts_->logits_rows;
+  rows = logits_rows = parts_->usual_rows = usual_rows();
+  const auto chunk = [&] { return program_bytes(plan, rows, logits_rows); };
+  const auto working = [&] {
+    return program_bytes(plan, 1, 1) + chunk() + state_reserve(parts_->states->layout().bytes()) + 3 * limits.staging;
+  };
+  const auto halve = [&] {
+    rows = std::max(kLeastRows, rows / 2 / 8 * 8);
+    logits_rows = std::min(logits_rows, rows);
   };
   // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
-  // fit beside it, it is cut further.
-  uint32_t& rows = parts_->prefill_rows;
-  rows = parts_->usual_rows = usual_rows();
-  const auto halve = [&] { rows = std::max(kLeastRows, rows / 2 / 8 * 8); };
-  if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working(rows) > budget) {
-    while (rows > kGoodRows && working(rows) > budget / 4) halve();
+  // fit beside it, it is cut further. Logits take as much as all the rest, and few calls want many.
+  if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working() > budget) {
+    logits_rows = std::min(logits_rows, kGoodRows);
+    while (rows > kGoodRows && chunk() > budget / 4) halve();
   }
   for (;; halve()) {
-    limits.working = working(rows);
+    limits.working = working();
     try {
       parts_->weights = std::make_unique<Weights>(device, plan, limits, options.progress);
       break;

@@ -22,6 +22,7 @@ struct LoadedParts {
   std::unique_ptr<const Weights> weights;
   // Tokens of a chunk of a prompt: as many as suit the device, and as many as a budget leaves room for.
   uint32_t usual_rows = 0, prefill_rows = 0;
+  uint32_t logits_rows = 0;  // of them those that logits may be wanted of
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
 };
 
@@ -33,6 +34,7 @@ class DeviceModel final : public LoadedModel {
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return parts_->prefill_rows; }
+  uint32_t logits_rows() const override { return parts_->logits_rows; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
   bool short_of_room() const override;

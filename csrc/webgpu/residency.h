@@ -6,8 +6,7 @@
 
 namespace rwkvnative::webgpu {
 
-// What running a plan takes beside its weights, estimated: programs for one token and for `rows`, with their results, and a
-// few states of `state_bytes`.
-uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes);
+// What a program takes, estimated: for `rows` rows and the logits of `logits_rows` of them.
+uint64_t program_bytes(const Plan& plan, uint64_t rows, uint64_t logits_rows);
 
 }  // namespace rwkvnative::webgpu
