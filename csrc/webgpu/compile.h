@@ -64,6 +64,14 @@ class Compiler {
   static std::vector<LinearMatrix> linear_matrices(const LinearOp& op);
   void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head);
+  // compile_columns.cpp
+  struct ColumnKind;
+  void spread(ColumnKind& kind, uint32_t workgroup, uint32_t most_lanes, uint32_t rows, uint32_t columns, uint32_t tiles,
+              bool quantize_out) const;
+  std::string column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
+                               uint32_t columns, bool quantize_out) const;
+  void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
+                   bool of_head);
   // compile_matmat.cpp
   struct Tiling {
     MatMat form;
@@ -95,10 +103,11 @@ class Compiler {
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
   uint32_t row_workgroup(uint32_t quads) const;
   ShaderText begin_row(uint32_t width, uint32_t workgroup) const;
-  // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet. `element` is the WGSL type
-  // that it sees a state as.
+  // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet, the file `states`. `element` is
+  // the WGSL type that it sees a state as.
   void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
-                       const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
+                       const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
+                       const char* states = "states");
   // compile_fused.cpp
   // Adds the ops from op_index on as fewer dispatches and returns how many ops those were: 0 where they do not lend themselves
   // to it.
@@ -184,5 +193,8 @@ class Compiler {
 std::string lower(std::string_view name);
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
+// The threads of a matrix row of so many steps: as many as possible, if they have nearly as little idle time in the last step as
+// fewer would have; and more where `rows` such rows would not make `threads` threads.
+uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads);
 
 }  // namespace rwkvnative::webgpu

@@ -73,6 +73,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
                           std::span<const WeightGroup> groups, bool of_head) {
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
   if (matmat(rows_at_once) != MatMat::None) return add_matmat(label, matrices, groups, of_head, rows_at_once);
+  if (rows_at_once > 1) return add_columns(label, matrices, groups, of_head);
   const uint32_t kTile = tile(rows_at_once);
   const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
   // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.

@@ -12,6 +12,7 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kMostRowThreads = 512;
+constexpr uint32_t kFewRows = 32;  // that do not keep a large device busy with a workgroup each
 
 }  // namespace
 
@@ -24,11 +25,12 @@ uint32_t Compiler::row_workgroup(uint32_t quads) const {
 }
 
 void Compiler::dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
-                               const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part) {
+                               const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
+                               const char* states) {
   const StateLayout& layout = model_.states->layout();
   text.constant("kSlotStride", static_cast<uint32_t>(layout.layer_bytes() / element_bytes));
   text.constant("kPartOffset", static_cast<uint32_t>(layout.part(state_part).offset / element_bytes));
-  text.text(instantiate("states", {{"TYPE", element}}));
+  text.text(instantiate(states, {{"TYPE", element}}));
   dispatch(label, text.str(), Bindings::MainStates, bind_main(label, group), grid, x, 1, state_part);
   compiled_.dispatches.back().layer = static_cast<int32_t>(layer);
 }
@@ -36,6 +38,18 @@ void Compiler::dispatch_states(const std::string& label, ShaderText text, const 
 void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   const WeightGroup& group = model_.weights->groups(op_index)[0];
   const SlotPlace& x = slot(static_cast<size_t>(op.x));
+  const std::string label = message("shift_mix ", op.out.size());
+  const bool halves = std::any_of(op.out.begin(), op.out.end(),
+                                  [&](SlotId out) { return uses_[static_cast<size_t>(out)].halves_by_producer; });
+  if (shape_.rows <= kFewRows && !halves) {
+    tune(label);
+    uint32_t chunk = 0;
+    ShaderText text = shift_mix_text(op, op_index, {}, chunk);
+    text.constant("kSequences", shape_.sequences).file("shift_mix_run_states");
+    cost_ = shift_mix_cost(plan_, op);
+    return dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, ceil_div(ceil_div(x.width, 4), chunk), op.layer,
+                           op.state_part, "states_here");
+  }
   vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
   const PlacedRows& lerp = placed(group, op.lerp);
   std::string mixes, largest;
@@ -59,7 +73,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   text.file("layer_norm").file("quantize_quad").file("halves");
   text.text(instantiate("shift_mix_many", {{"MIXES", mixes}, {"LARGEST", largest}}));
   cost_ = shift_mix_cost(plan_, op);
-  dispatch_states(message("shift_mix ", op.out.size()), text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer,
+  dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer,
                   op.state_part);
 }
 

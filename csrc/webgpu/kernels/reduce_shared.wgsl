@@ -16,6 +16,15 @@ fn group_sum(value: f32, lanes: u32) -> f32 {
   return sum;
 }
 
+// The value of the thread whose number differs in the bit `step`, a power of two that is less than the workgroup size.
+fn other_lane(value: f32, step: u32) -> f32 {
+  reduce_values[thread_of_workgroup] = value;
+  workgroupBarrier();
+  let other = reduce_values[thread_of_workgroup ^ step];
+  workgroupBarrier();
+  return other;
+}
+
 fn group_max(value: f32, lanes: u32) -> f32 {
   var most = value;
   for (var step = 1u; step < lanes; step *= 2u) {

@@ -16,6 +16,11 @@ fn group_sum(value: f32, lanes: u32) -> f32 {
   return sum;
 }
 
+// The value of the thread whose number differs in the bit `step`, a power of two that is less than the subgroup size.
+fn other_lane(value: f32, step: u32) -> f32 {
+  return subgroupShuffleXor(value, step);
+}
+
 fn group_max(value: f32, lanes: u32) -> f32 {
   var most = value;
   if (lanes > 1u) { most = max(most, subgroupShuffleXor(most, 1u)); }

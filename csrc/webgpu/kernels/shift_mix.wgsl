@@ -25,8 +25,8 @@ fn slot_stats(row: u32, thread: u32) -> vec2<f32> {
   return row_stats(act_quads(at, thread), act_f32(4u * at), thread);
 }
 
-fn mix_chunk(workgroup: vec3<u32>, thread: u32) {
-  let rows = sequence_rows();
+// `rows` are (first row, rows) of the sequence, workgroup.x is a row of it.
+fn mix_chunk(workgroup: vec3<u32>, rows: vec2<u32>, thread: u32) {
   let row = rows.x + workgroup.x;
   let mix = mix_of(thread / kChunk);
   let wanted = workgroup.y * kChunk + thread % kChunk;

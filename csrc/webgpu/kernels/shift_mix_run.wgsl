@@ -1,3 +1,3 @@
 fn run(workgroup: vec3<u32>, thread: u32) {
-  mix_chunk(workgroup, thread);
+  mix_chunk(workgroup, sequence_rows(), thread);
 }
