@@ -69,7 +69,7 @@ class Compiler {
   void spread(ColumnKind& kind, uint32_t workgroup, uint32_t most_lanes, uint32_t rows, uint32_t columns, uint32_t tiles,
               bool quantize_out) const;
   std::string column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                               uint32_t columns, bool quantize_out) const;
+                               uint32_t workgroup, uint32_t columns, bool quantize_out) const;
   void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                    bool of_head);
   // compile_matmat.cpp

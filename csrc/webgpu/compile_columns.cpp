@@ -44,11 +44,15 @@ Meeting meet(uint32_t n, uint32_t lanes) {
 
 }  // namespace
 
-// A type, width and precision: `lanes` threads and `slices` times as many share `rows` rows, and take `steps` steps for them.
+// A type, width and precision: `lanes` threads and `slices` times as many share `rows` rows. They go over a row's units in chunks,
+// whose activations, `planes` vec4s of a unit, are staged in workgroup memory.
 struct Compiler::ColumnKind {
   bool is_float, int8;
-  uint32_t number, lanes, slices, groups, rows, units, steps;
+  uint32_t number, lanes, slices, groups, rows, units, planes, chunk;
   uint32_t local() const { return groups * rows; }  // matrix rows of a workgroup
+  uint32_t stride() const { return lanes * slices; }
+  uint32_t chunks() const { return ceil_div(units, chunk); }
+  uint32_t staged(uint32_t columns) const { return columns * planes * chunk; }
 };
 
 // Threads enough to keep the device busy; several rows for a thread only where there are that many anyway.
@@ -58,22 +62,26 @@ void Compiler::spread(ColumnKind& kind, uint32_t workgroup, uint32_t most_lanes,
   const uint32_t wish = kind.is_float ? tuning_.float_lanes : tuning_.lanes;
   kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most_lanes) : choose_lanes(kind.units, most_lanes, rows, 0);
   // Weights that are decoded to float32 take four times the registers.
-  kind.rows = kind.int8 && columns > 4 && threads(4) * 2 >= tuning_.threads ? 4 : 2;
+  kind.rows = kind.int8 && tiles > 1 && threads(4) * 2 >= tuning_.threads ? 4 : 2;
   if (device_.info().kind == DeviceKind::Software) kind.rows = 1;  // its compiler is slow
   if (tuning_.column_rows != 0) kind.rows = tuning_.column_rows;
-  const uint32_t most_sums = device_.limits().maxComputeWorkgroupStorageSize / sizeof(float) / 2;
+  // Of workgroup memory a quarter is for sums, a half for what is staged, the rest for reductions.
+  const uint32_t memory = device_.limits().maxComputeWorkgroupStorageSize;
+  const uint32_t most_sums = memory / 4 / sizeof(float);
   while (kind.rows > 1 && workgroup / kind.lanes * kind.rows * columns > most_sums) kind.rows /= 2;
   while (kind.lanes < most_lanes && workgroup / kind.lanes * kind.rows * columns > most_sums) kind.lanes *= 2;
   kind.slices = 1;
   while (kind.slices < kMostSlices && threads(kind.rows) * kind.slices < tuning_.threads &&
-         kind.lanes * kind.slices * 2 <= std::min(kind.units, workgroup)) {
+         kind.stride() * 2 <= std::min(kind.units, workgroup)) {
     kind.slices *= 2;
   }
-  const auto local = [&] { return workgroup / (kind.lanes * kind.slices) * kind.rows; };
+  const auto local = [&] { return workgroup / kind.stride() * kind.rows; };
   while (quantize_out && kind.slices > 1 && local() % 32 != 0) kind.slices /= 2;
   while (quantize_out && local() % 32 != 0) kind.rows *= 2;
-  kind.groups = workgroup / (kind.lanes * kind.slices);
-  kind.steps = ceil_div(kind.units, kind.lanes * kind.slices);
+  kind.groups = workgroup / kind.stride();
+  const uint32_t fit = memory * 5 / 8 / 16 / (columns * kind.planes);
+  const uint32_t steps = std::max(1u, std::min(fit / kind.stride(), ceil_div(kind.units, kind.stride())));
+  kind.chunk = steps * kind.stride();
 }
 
 void Compiler::add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
@@ -90,7 +98,7 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, ColumnKind> kinds;
     std::string cases, instances, parts;
-    uint32_t workgroups = 0, sums = 0, rows_of_all = 0;
+    uint32_t workgroups = 0, sums = 0, staged = 0, rows_of_all = 0;
     // Of whole tensors: how a head is cut must not change its sums.
     for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
@@ -115,11 +123,13 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
         kind.int8 = int8;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
         kind.units = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
+        kind.planes = int8 ? 3 : is_float ? 2 : 8;
         spread(kind, workgroup, most_lanes, rows_of_all, columns, tiles, quantize_out);
         if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
-        instances += column_kind_text(kind, weight, in, placed_rows.row_vec4s, columns, quantize_out);
+        instances += column_kind_text(kind, weight, in, placed_rows.row_vec4s, workgroup, columns, quantize_out);
         cases += message("case ", kind.number, "u: { run_k", kind.number, "(part, thread, tile); }\n    ");
         sums = std::max(sums, kind.local() * kind.slices * columns);
+        staged = std::max(staged, kind.staged(columns));
       }
       count(placed_rows, weight, int8);
       const uint32_t first_workgroup = workgroups;
@@ -131,7 +141,7 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
                        out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
                        activation_number(matrix->activation, matrix->accumulate), "u); }\n");
     }
-    text.constant("kSums", sums).file("columns_sum");
+    text.constant("kSums", sums).constant("kStaged", staged).file("columns_sum");
     text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
     text.text(instances).text(instantiate("columns", {{"KINDS", cases}}));
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
@@ -140,92 +150,95 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
 }
 
 std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                                       uint32_t columns, bool quantize_out) const {
+                                       uint32_t workgroup, uint32_t columns, bool quantize_out) const {
   const std::string type = lower(traits(weight.type).name), units = message(kind.units, "u");
   const bool is_float = kind.is_float, int8 = kind.int8;
   const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
-  const uint32_t stride = kind.lanes * kind.slices;  // units of a step
-  const bool exact = kind.steps * stride == kind.units;
-  const auto unit = [&](const std::string& wanted) { return exact ? wanted : message("min(", wanted, ", ", kind.units - 1, "u)"); };
-  const auto load = [&](uint32_t r, const std::string& at) { return message("load_", type, "(row", r, ", ", at, ", ", units, ")"); };
-  // Sums up the products of the loaded w<suffix>_<row> at unit `at`, which is there if `exists`.
-  const auto dots = [&](const std::string& suffix, const std::string& at, const std::string& exists) {
+  const bool exact = kind.units % kind.chunk == 0;
+  const uint32_t steps = kind.chunk / kind.stride(), chunks = kind.chunks();
+  const auto load = [&](uint32_t r, const std::string& unit) {
+    return message("load_", type, "(row", r, ", min(", unit, ", ", kind.units - 1, "u), ", units, ")");
+  };
+  // Plane p of the staged unit `at` for row m of activations.
+  const auto staged = [&](const std::string& m, uint32_t p) {
+    return message("staged[(", m, " * ", kind.planes, "u + ", p, "u) * ", kind.chunk, "u + at]");
+  };
+  const auto value = [&](const std::string& m, uint32_t p) { return message("bitcast<vec4<f32>>(", staged(m, p), ")"); };
+
+  // A step: takes the weights that are on their way, asks for the next, multiplies.
+  std::string step = message("let unit = min(wanted, ", kind.units - 1, "u);\n  let exists = ",
+                             exact ? std::string("true") : "wanted < " + units, ";\n  wanted += ", kind.stride(), "u;\n  ");
+  for (uint32_t r = 0; r < kind.rows; ++r)
+    step += message("let w", r, " = next", r, ";\n  next", r, " = ", load(r, "wanted"), ";\n  ");
+  for (uint32_t r = 0; r < kind.rows; ++r) {
+    const std::string block = message("unpack_", type, "(w", r, ", row", r, ", unit, ", units, ")");
+    if (is_float) {
+      step += message("let d", r, " = unpack_", type, "(w", r, ");\n  ");
+    } else if (int8) {
+      step += message("var d", r, " = ", block, ";\n  ");
+      if (!exact) step += message("if (!exists) { d", r, ".scale = vec2(0.0); d", r, ".offset = vec2(0.0); }\n  ");
+    } else {
+      step += message("let d", r, " = unit_values(", block, ");\n  ");
+    }
+  }
+  const auto products = [&](const std::string& m, const std::string& x) {
     std::string text;
     for (uint32_t r = 0; r < kind.rows; ++r) {
-      const std::string w = message("w", suffix, "_", r), d = message("d", suffix, "_", r);
-      const std::string block = message("unpack_", type, "(", w, ", row", r, ", ", at, ", ", units, ")");
-      if (is_float) {
-        text += message("let ", d, " = unpack_", type, "(", w, ");\n  ");
-      } else if (int8) {
-        text += message("var ", d, " = ", block, ";\n  ");
-        if (!exact) text += message("if (!(", exists, ")) { ", d, ".scale = vec2(0.0); ", d, ".offset = vec2(0.0); }\n  ");
-      } else {
-        text += message("let ", d, " = unit_values(", block, ");\n  ");
-      }
-    }
-    const auto values = [&](const std::string& m) {
-      return message("part.input + (tile + ", m, ") * ", in.values_stride(), "u");
-    };
-    const auto where_it_exists = [&](std::string product) {
-      return exact ? product : message("select(0.0, ", product, ", ", exists, ")");
-    };
-    if (!is_float && !int8) {  // a loop: what it saves is the time of a compiler
-      text += message("for (var m = 0u; m < ", columns, "u; m++) {\n    let x = load_input_f32(", values("m"), ", ", at, ");\n    ");
-      for (uint32_t r = 0; r < kind.rows; ++r) {
-        text += message("sums[m * ", kind.rows, "u + ", r, "u] += ",
-                        where_it_exists(message("dot_f32(d", suffix, "_", r, ", x)")), ";\n    ");
-      }
-      return text + "}\n  ";
-    }
-    for (uint32_t m = 0; m < columns; ++m) {
-      const std::string x = message("x", suffix, "_", m);
-      if (is_float) {
-        const std::string first = values(message(m, "u")) + " + 2u * " + at;
-        text += message("let ", x, "l = act_vec4(", first, ");\n  let ", x, "h = act_vec4(", first, " + 1u);\n  ");
-      } else {
-        text += message("let ", x, " = load_input(part.input + (tile + ", m, "u) * ", in.codes_stride(), "u, part.heads + (tile + ",
-                        m, "u) * ", in.heads_stride(), "u, ", at, ", ", in.heads_stride(), "u);\n  ");
-      }
-      for (uint32_t r = 0; r < kind.rows; ++r) {
-        const std::string sum = message("sums[", m * kind.rows + r, "]"), d = message("d", suffix, "_", r);
-        text += int8 ? message(sum, " = add_dot", sixteens ? "16(" : "32(", sum, ", ", d, ", ", x, ");\n  ")
-                     : message(sum, " += ", where_it_exists(message("dot(", d, ".low, ", x, "l) + dot(", d, ".high, ", x, "h)")),
-                               ";\n  ");
-      }
+      const std::string sum = message("sums[", m, " * ", kind.rows, "u + ", r, "u]");
+      const std::string product = message(is_float ? "dot_octets(d" : "dot_f32(d", r, ", ", x, ")");
+      text += int8    ? message(sum, " = add_dot", sixteens ? "16(" : "32(", sum, ", d", r, ", ", x, ");\n  ")
+              : exact ? message(sum, " += ", product, ";\n  ")
+                      : message(sum, " += select(0.0, ", product, ", exists);\n  ");
     }
     return text;
   };
+  if (int8 || is_float) {
+    for (uint32_t m = 0; m < columns; ++m) {
+      const std::string row = message(m, "u"), x = message("x", m);
+      step += int8 ? message("let ", x, " = Input(", staged(row, 0), ", ", staged(row, 1), ", ", value(row, 2), ");\n  ")
+                   : message("let ", x, " = Octet(", value(row, 0), ", ", value(row, 1), ");\n  ");
+      step += products(row, x);
+    }
+  } else {  // a loop: what it saves is the time of a compiler
+    step += message("for (var m = 0u; m < ", columns, "u; m++) {\n  let x = Unit(");
+    for (uint32_t p = 0; p < kind.planes; ++p) step += (p != 0 ? ", " : "") + value("m", p);
+    step += ");\n  " + products("m", "x") + "}\n  ";
+  }
 
+  // What a thread stages of the chunk that begins at unit `first`: its vec4 number `i`.
+  const uint32_t all = kind.staged(columns), each = ceil_div(all, workgroup);
+  const auto fetch = [&](const std::string& first) {
+    std::string text;
+    for (uint32_t i = 0; i < each; ++i)
+      text += message("ahead", i, " = fetch_k", kind.number, "(part, tile, thread + ", i * workgroup, "u, ", first, ");\n  ");
+    return text;
+  };
   std::string text;
   for (uint32_t r = 0; r < kind.rows; ++r) {
     text += message("let row", r, " = part.weights + min(part.first + group * ", kind.rows, "u + ", r, "u, part.rows - 1u) * ",
                     row_vec4s, "u;\n  ");
   }
-  text += message("var sums: array<f32, ", columns * kind.rows, ">;\n  ");
-  text += message("let first = slice * ", kind.lanes, "u + lane;\n  ");
-  if (kind.steps <= kStraightSteps) {
-    const auto load_step = [&](uint32_t step) {
-      std::string loads = message("let at", step, " = ", unit(message("first + ", step * stride, "u")), ";\n  ");
-      for (uint32_t r = 0; r < kind.rows; ++r)
-        loads += message("let w", step, "_", r, " = ", load(r, message("at", step)), ";\n  ");
-      return loads;
-    };
-    text += load_step(0);
-    for (uint32_t step = 0; step < kind.steps; ++step) {
-      if (step + 1 < kind.steps) text += load_step(step + 1);
-      text += dots(message(step), message("at", step), message("first + ", step * stride, "u < ", units));
+  text += message("var sums: array<f32, ", columns * kind.rows, ">;\n  let first = slice * ", kind.lanes,
+                  "u + lane;\n  var wanted = first;\n  ");
+  for (uint32_t r = 0; r < kind.rows; ++r) text += message("var next", r, " = ", load(r, "wanted"), ";\n  ");
+  for (uint32_t i = 0; i < each; ++i) text += message("var ahead", i, ": vec4<u32>;\n  ");
+  text += fetch("0u");
+  if (chunks > 1) text += message("for (var chunk = 0u; chunk < ", chunks, "u; chunk++) {\n  workgroupBarrier();\n  ");
+  for (uint32_t i = 0; i < each; ++i) {
+    const std::string store = message("staged[thread + ", i * workgroup, "u] = ahead", i, ";");
+    text += (i + 1) * workgroup <= all ? store + "\n  " : message("if (thread < ", all - i * workgroup, "u) { ", store, " }\n  ");
+  }
+  text += "workgroupBarrier();\n  ";
+  if (chunks > 1) text += fetch(message("(chunk + 1u) * ", kind.chunk, "u"));
+  if (steps <= kStraightSteps) {
+    for (uint32_t s = 0; s < steps; ++s) {
+      // In the last chunk, steps beyond the row's units have nothing to add.
+      text += message("{\n  let at = first + ", s * kind.stride(), "u;\n  ", step, "}\n  ");
     }
   } else {
-    text += "var wanted = first;\n  ";
-    for (uint32_t r = 0; r < kind.rows; ++r) text += message("var next", r, " = ", load(r, unit("wanted")), ";\n  ");
-    text += message("for (var step = 0u; step < ", kind.steps, "u; step++) {\n  let at = ", unit("wanted"), ";\n  let exists = ",
-                    exact ? std::string("true") : "wanted < " + units, ";\n  wanted += ", stride, "u;\n  ");
-    for (uint32_t r = 0; r < kind.rows; ++r) {
-      text += message("let w_", r, " = next", r, ";\n  next", r, " = ", load(r, message("min(wanted, ", kind.units - 1, "u)")),
-                      ";\n  ");
-    }
-    text += dots("", "at", "exists") + "}\n  ";
+    text += message("for (var at = first; at < ", kind.chunk, "u; at += ", kind.stride(), "u) {\n  ", step, "}\n  ");
   }
+  if (chunks > 1) text += "}\n  ";
 
   const uint32_t n = columns * kind.rows;
   const Meeting meeting = meet(n, kind.lanes);
@@ -236,7 +249,15 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
                                          {{"LOCAL", message(kind.local())},
                                           {"ROWS", message(kind.rows)},
                                           {"SLICES", message(kind.slices)}});
-  return instantiate("columns_kind", {{"NAME", message("k", kind.number)},
+  return instantiate(int8 ? "columns_fetch_int8" : "columns_fetch_f32",
+                     {{"NAME", message("k", kind.number)},
+                      {"CHUNK", message(kind.chunk)},
+                      {"PLANES", message(kind.planes)},
+                      {"UNITS", units},
+                      {"VALUES_STRIDE", message(in.values_stride())},
+                      {"CODES_STRIDE", message(in.codes_stride())},
+                      {"HEADS_STRIDE", message(in.heads_stride())}}) +
+         instantiate("columns_kind", {{"NAME", message("k", kind.number)},
                                       {"LANES", message(kind.lanes)},
                                       {"SLICES", message(kind.slices)},
                                       {"ROWS", message(kind.rows)},
