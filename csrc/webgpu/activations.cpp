@@ -24,20 +24,24 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, 
   if (values) place.values = take(uint64_t{rows} * place.values_stride());
   if (codes) place.codes = take(uint64_t{rows} * place.codes_stride());
   if (codes) place.heads = take(uint64_t{rows} * place.heads_stride());
-  if (halves) place.halves = take(uint64_t{rows} * place.halves_stride());
+  if (halves) place.halves = static_cast<uint32_t>(half_vec4s_);
+  if (halves) half_vec4s_ += uint64_t{rows} * place.halves_stride();
   if (halves) place.scales = take((uint64_t{rows} + 3) / 4);
   slots_.push_back(place);
   return slots_.size() - 1;
 }
 
 void Activations::allocate(const Device& device) {
-  const uint64_t bytes = std::max<uint64_t>(vec4s_, 1) * 16;
-  if (bytes > device.max_binding()) {
-    throw DeviceError(message("[webgpu] ", device.info().name, ": activations need a binding of ", bytes,
-                              " bytes, the device allows ", device.max_binding(), "; take fewer rows at once"));
-  }
-  buffer_ = device.create_buffer("activations", bytes,
-                                 WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
+  const auto create = [&](const char* label, uint64_t vec4s) {
+    const uint64_t bytes = std::max<uint64_t>(vec4s, 1) * 16;
+    if (bytes > device.max_binding()) {
+      throw DeviceError(message("[webgpu] ", device.info().name, ": ", label, " need a binding of ", bytes,
+                                " bytes, the device allows ", device.max_binding(), "; take fewer rows at once"));
+    }
+    return device.create_buffer(label, bytes, WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst);
+  };
+  buffer_ = create("activations", vec4s_);
+  halves_ = create("float16 activations", half_vec4s_);
 }
 
 void Activations::write(const Device& device, size_t slot, std::span<const float> values) const {

@@ -1,4 +1,5 @@
-// The memory of a program's activations, one buffer: see kernels/activations.wgsl.
+// The memory of a program's activations: float32 and int8 in one buffer (kernels/activations.wgsl), float16 in another
+// (kernels/half_tiles.wgsl).
 #pragma once
 
 #include <span>
@@ -15,7 +16,7 @@ struct SlotPlace {
   uint32_t rows = 0;
   bool has_values = false, has_codes = false;
   uint32_t values = 0, codes = 0, heads = 0;
-  uint32_t halves = 0, scales = 0;  // see kernels/pack_halves.wgsl
+  uint32_t halves = 0, scales = 0;  // in the buffer of float16, and of its rows' factors: see kernels/pack_halves.wgsl
 
   uint32_t values_stride() const { return padded / 4; }
   uint32_t codes_stride() const { return padded / 16; }
@@ -31,6 +32,7 @@ class Activations {
 
   const SlotPlace& operator[](size_t slot) const { return slots_.at(slot); }
   const Buffer& buffer() const { return buffer_; }
+  const Buffer& halves() const { return halves_; }  // of 16 bytes where no slot has any
 
   // Whole rows of a slot, as float32; writing fills its codes too.
   void write(const Device& device, size_t slot, std::span<const float> values) const;
@@ -38,8 +40,8 @@ class Activations {
 
  private:
   std::vector<SlotPlace> slots_;
-  uint64_t vec4s_ = 0;
-  Buffer buffer_;
+  uint64_t vec4s_ = 0, half_vec4s_ = 0;
+  Buffer buffer_, halves_;
 };
 
 }  // namespace rwkvnative::webgpu

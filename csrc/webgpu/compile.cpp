@@ -98,7 +98,7 @@ const Tensor& Compiler::vector(TensorId id) const {
 void Compiler::plan_slots() {
   uses_.resize(plan_.slots.size());
   const MatMat form = matmat(shape_.rows);
-  const bool reads_halves = form == MatMat::Matrix || form == MatMat::Plain, reads_values = form == MatMat::Float;
+  const bool reads_halves = takes_halves(form), reads_values = form == MatMat::Float;
   const auto use = [&](SlotId id) -> SlotUse& { return uses_.at(static_cast<size_t>(id)); };
   for (const Op& op : plan_.ops) {
     if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
@@ -110,12 +110,9 @@ void Compiler::plan_slots() {
         if (part.accumulate) use(part.out).values = true;
       }
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
-      for (SlotId id :
-           {wkv7->r, wkv7->k, wkv7->v, wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden, wkv7->v_first}) {
-        if (id != kNone) use(id).values = true;
-      }
+      for (SlotId id : {wkv7->r, wkv7->k, wkv7->v, wkv7->v_first}) use(id).values = true;
       for (SlotId id : {wkv7->w_hidden, wkv7->a_hidden, wkv7->v_hidden, wkv7->g_hidden}) {
-        if (id != kNone) use(id).halves = reads_halves;
+        if (id != kNone) (reads_halves ? use(id).halves : use(id).values) = true;
       }
     } else if (const auto* head = std::get_if<HeadOp>(&op)) {
       use(head->x).values = true;
@@ -134,13 +131,17 @@ void Compiler::plan_slots() {
       for (const LinearPart& part : linear->parts) use(part.out).codes_by_producer = codes_only;
     }
   }
-  // Kernels of compile_many.cpp that make whole rows.
+  // Kernels that make whole rows: of compile_many.cpp, and reduce.wgsl.
   for (const Op& op : plan_.ops) {
     if (one_token()) break;
     if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
       for (SlotId out : mix->out) use(out).halves_by_producer = use(out).halves;
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op); wkv7 != nullptr && !crowd()) {
       use(wkv7->out).halves_by_producer = use(wkv7->out).halves;
+    } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
+      for (const LinearPart& part : linear->parts) {
+        if (!part.accumulate) use(part.out).halves_by_producer = use(part.out).halves;
+      }
     }
   }
   for (SlotUse& slot_use : uses_) {
@@ -175,7 +176,7 @@ void Compiler::allocate() {
   }
   if (!has_head && shape_.readout != Readout::None) throw InputError("[webgpu] compile: the plan has no head to read from");
   const bool hidden_values = !head_codes || shape_.readout == Readout::Hidden;
-  const bool head_halves = wants_logits && (head_form == MatMat::Matrix || head_form == MatMat::Plain);
+  const bool head_halves = wants_logits && takes_halves(head_form);
   compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes, head_halves);
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
   const bool has_wkv7 =
@@ -185,7 +186,7 @@ void Compiler::allocate() {
     if (z == 0) compiled_.lora_slots = id;
   }
   act.allocate(device_);
-  compiled_.sums = device_.create_buffer("sums", std::max<uint64_t>(16, uint64_t{4} * all_sums_width() * rows),
+  compiled_.sums = device_.create_buffer("sums", std::max<uint64_t>(16, 4 * sums_values()),
                                          WGPUBufferUsage_Storage);
 
   constexpr auto kUsage = WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst | WGPUBufferUsage_CopySrc;
@@ -238,12 +239,13 @@ ShaderText Compiler::begin_norm(uint32_t width, float epsilon, uint32_t workgrou
   return text;
 }
 
-BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup* group) const {
+BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup* group, bool halves) const {
   const Pipelines::Range weights = group == nullptr
                                        ? Pipelines::Range{compiled_.dummy.get(), 0, 16}
                                        : Pipelines::Range{model_.weights->buffer(*group), group->offset, group->bytes};
-  const Pipelines::Range ranges[] = {weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()}};
-  return model_.pipelines->bind(label, Bindings::Main, ranges);
+  const Pipelines::Range ranges[] = {weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()},
+                                     {compiled_.activations.halves().get()}};
+  return model_.pipelines->bind(label, halves ? Bindings::MainHalves : Bindings::Main, std::span(ranges, halves ? 4 : 3));
 }
 
 void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "webgpu/matmat_tiles.h"
 #include "webgpu/program.h"
 #include "webgpu/shader.h"
 
@@ -22,12 +23,6 @@ inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 // The threads of a matrix row of `steps` steps: as many as possible, if they have nearly as little idle time in the last step as
 // fewer would have; and as many as it takes to keep the device busy (with `threads`) where rows are few.
 uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads);
-
-// What a workgroup makes of a product, and how its subgroups share it: `down` of them over the rows of activations, `along` over
-// the outputs.
-struct MatMatTile {
-  uint32_t rows, outs, down, along;
-};
 
 class Compiler {
  public:
@@ -79,15 +74,27 @@ class Compiler {
     uint32_t threads;                                                  // of a workgroup
     uint32_t step() const { return form == MatMat::Float ? 32 : 64; }  // inputs at a time
   };
+  // Where the sums of an op's matrix go until reduce.wgsl finishes them; `splits` workgroups share a tile of it.
+  struct Unfinished {
+    uint32_t splits = 1;
+    bool direct = true;  // none do: what is finished at once
+    uint32_t sums = 0, width = 0, rows = 0;
+  };
   MatMat matmat(uint32_t rows) const;
+  static bool takes_halves(MatMat form) { return form == MatMat::Matrix || form == MatMat::Plain; }
   Tiling tiling(uint32_t rows) const;
-  std::vector<uint32_t> splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
-  uint32_t all_sums_width() const;
-  std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds) const;
+  uint32_t splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
+  std::vector<Unfinished> unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const;
+  uint64_t sums_values() const;
+  std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
-  BindGroupHandle bind_parts(const std::string& label, const WeightGroup* group, std::span<const uint32_t> table);
+  void add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places, bool halves);
+  BindGroupHandle bind_parts(const std::string& label, Bindings bindings, const WeightGroup* group, std::span<const uint32_t> table);
   void add_pack(std::span<const LinearMatrix> matrices, bool of_head);
+  void include_half_tiles(ShaderText& text) const;
+  // What kernels that write float16 rows include: `binding` is where.
+  void include_halves(ShaderText& text, uint32_t binding, uint32_t rows) const;
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
@@ -107,7 +114,7 @@ class Compiler {
   // the WGSL type that it sees a state as.
   void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
                        const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
-                       const char* states = "states");
+                       const char* states = "states", bool halves = false);
   // compile_fused.cpp
   // Adds the ops from op_index on as fewer dispatches and returns how many ops those were: 0 where they do not lend themselves
   // to it.
@@ -171,7 +178,7 @@ class Compiler {
   Cost cost_;
   int32_t layer_ = -1;  // of the op that is being compiled
 
-  BindGroupHandle bind_main(const std::string& label, const WeightGroup* group) const;
+  BindGroupHandle bind_main(const std::string& label, const WeightGroup* group, bool halves = false) const;
 
   const LoadedParts& model_;
   const Device& device_;

@@ -26,12 +26,13 @@ uint32_t Compiler::row_workgroup(uint32_t quads) const {
 
 void Compiler::dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
                                const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
-                               const char* states) {
+                               const char* states, bool halves) {
   const StateLayout& layout = model_.states->layout();
   text.constant("kSlotStride", static_cast<uint32_t>(layout.layer_bytes() / element_bytes));
   text.constant("kPartOffset", static_cast<uint32_t>(layout.part(state_part).offset / element_bytes));
   text.text(instantiate(states, {{"TYPE", element}}));
-  dispatch(label, text.str(), Bindings::MainStates, bind_main(label, group), grid, x, 1, state_part);
+  dispatch(label, text.str(), halves ? Bindings::StatesHalves : Bindings::MainStates, bind_main(label, group, halves), grid, x, 1,
+           state_part);
   compiled_.dispatches.back().layer = static_cast<int32_t>(layer);
 }
 
@@ -69,12 +70,12 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   text.constant("kEpsilon", op.epsilon).constant("kSequences", shape_.sequences);
   text.constant("kX", x.values).constant("kXStride", x.values_stride());
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
-  text.constant("kHalvesStride", x.halves_stride()).constant("kHalfRows", static_cast<uint32_t>(op.out.size()));
-  text.file("layer_norm").file("quantize_quad").file("halves");
+  text.constant("kHalvesStride", x.halves_stride());
+  include_halves(text, 3, static_cast<uint32_t>(op.out.size()));
+  text.file("layer_norm").file("quantize_quad");
   text.text(instantiate("shift_mix_many", {{"MIXES", mixes}, {"LARGEST", largest}}));
   cost_ = shift_mix_cost(plan_, op);
-  dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer,
-                  op.state_part);
+  dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer, op.state_part, "states", true);
 }
 
 // Constants of a kernel with a workgroup a row of `width` values.
@@ -153,10 +154,11 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     ShaderText finish = begin_row(plan_.n_embd, workgroup);
     inputs(finish), after(finish);
     finish.constant("kHasHalves", uses_[static_cast<size_t>(op.out)].halves_by_producer).constant("kOutHalves", out.halves);
-    finish.constant("kOutScales", out.scales).constant("kHalvesStride", out.halves_stride()).constant("kHalfRows", 1u);
-    finish.file("halves").file("wkv7_finish");
+    finish.constant("kOutScales", out.scales).constant("kHalvesStride", out.halves_stride());
+    include_halves(finish, 3, 1);
+    finish.file("wkv7_finish");
     cost_.row_bytes = 6 * sizeof(float) * plan_.n_embd;
-    dispatch("wkv7 finish", finish.str(), Bindings::Main, bind_main("wkv7 finish", &group), Grid::Rows, 1);
+    dispatch("wkv7 finish", finish.str(), Bindings::MainHalves, bind_main("wkv7 finish", &group, true), Grid::Rows, 1);
   }
   if (out.has_codes && !quantize) add_quantize(static_cast<size_t>(op.out), Grid::RowsY);
 }

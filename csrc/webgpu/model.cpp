@@ -1,8 +1,10 @@
 #include "webgpu/model.h"
 
 #include <algorithm>
+#include <future>
 
 #include "core/error.h"
+#include "core/magnitude.h"
 #include "webgpu/ceilings.h"
 #include "webgpu/program.h"
 #include "webgpu/shader.h"
@@ -12,6 +14,13 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt
+
+// Of each tensor that is a matrix.
+std::vector<float> half_scales(const Plan& plan) {
+  std::vector<float> scales;
+  for (const Tensor& tensor : plan.tensors) scales.push_back(tensor.ne1 > 1 ? half_scale(tensor) : 1.0f);
+  return scales;
+}
 
 }  // namespace
 
@@ -27,9 +36,13 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   // Without a budget of the caller's: what the device has, less what its driver and others keep.
   const uint64_t total = std::min(parts_->device->info().memory_bytes, parts_->device->memory().pretended_total());
   uint64_t budget = options.max_device_memory != 0 ? options.max_device_memory : total / 16 * 15;
+  // While the weights are uploaded: reading them for that takes as long.
+  std::future<std::vector<float>> scales;
+  if (parts_->device->half()) scales = std::async(std::launch::async, [&plan] { return half_scales(plan); });
   for (;;) {
     try {
       load_weights(budget, options);
+      if (scales.valid()) parts_->half_scales = scales.get();
       return;
     } catch (const BudgetTooSmall& error) {
       if (options.max_device_memory != 0) throw;

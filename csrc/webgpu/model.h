@@ -24,6 +24,7 @@ struct LoadedParts {
   uint32_t usual_rows = 0, prefill_rows = 0;
   uint32_t logits_rows = 0;  // of them those that logits may be wanted of
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
+  std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
 };
 
 class DeviceModel final : public LoadedModel {

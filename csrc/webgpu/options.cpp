@@ -76,7 +76,8 @@ const std::map<std::string_view, Constant>& constants() {
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
-      {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}}};
+      {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}},
+      {"matmat_threads", {&Tuning::matmat_threads, 32, UINT32_MAX, false, false}}};
   return all;
 }
 

@@ -49,6 +49,7 @@ struct Tuning {
   uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
   uint32_t matmat_rows = 33;   // from so many rows on
   uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen
+  uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
   uint32_t in_flight = 4;         // tickets
 };
 

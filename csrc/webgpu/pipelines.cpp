@@ -8,9 +8,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr std::array<uint32_t, 3> kMainNumbers = {0, 1, 2};
+constexpr std::array<uint32_t, 4> kMainNumbers = {0, 1, 2, 3};
 constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
-constexpr std::array<uint32_t, 5> kPartsNumbers = {0, 1, 2, 3, 4};
+constexpr std::array<uint32_t, 6> kPartsNumbers = {0, 1, 2, 3, 4, 5};
 constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
 
 std::span<const uint32_t> numbers(Bindings bindings) {
@@ -18,6 +18,7 @@ std::span<const uint32_t> numbers(Bindings bindings) {
     case Bindings::Embed:
       return kEmbedNumbers;
     case Bindings::Parts:
+    case Bindings::Product:
       return kPartsNumbers;
     case Bindings::Choice:
       return kChoiceNumbers;
@@ -68,7 +69,9 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   constexpr auto kWrite = WGPUBufferBindingType_Storage;
   main_ = make_layout(device, "main", {{0, kRead}, {1, kWrite}, {2, kRead}});
   embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
-  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}});
+  main_halves_ = make_layout(device, "main and halves", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}});
+  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kWrite}});
+  product_ = make_layout(device, "product", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kRead}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
   // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.
@@ -78,12 +81,16 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   carry_ = make_layout(device, "carry", {{0, kRead}, {1, kWrite}});
   main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
+  main_halves_pipeline_ = make_pipeline_layout(device, "main and halves", {main_halves_.get()});
   parts_pipeline_ = make_pipeline_layout(device, "parts", {parts_.get()});
+  product_pipeline_ = make_pipeline_layout(device, "product", {product_.get()});
   choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
   state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
   state_other_pipeline_ =
       make_pipeline_layout(device, "state from another", {main_.get(), state_.get(), other_state_.get()});
   states_pipeline_ = make_pipeline_layout(device, "states", {main_.get(), states_.get(), sequences_.get()});
+  states_halves_pipeline_ =
+      make_pipeline_layout(device, "states and halves", {main_halves_.get(), states_.get(), sequences_.get()});
 }
 
 WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
@@ -92,6 +99,11 @@ WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
       return embed_.get();
     case Bindings::Parts:
       return parts_.get();
+    case Bindings::Product:
+      return product_.get();
+    case Bindings::MainHalves:
+    case Bindings::StatesHalves:
+      return main_halves_.get();
     case Bindings::Choice:
       return choice_.get();
     default:
@@ -105,6 +117,10 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
       return embed_pipeline_.get();
     case Bindings::Parts:
       return parts_pipeline_.get();
+    case Bindings::Product:
+      return product_pipeline_.get();
+    case Bindings::MainHalves:
+      return main_halves_pipeline_.get();
     case Bindings::Choice:
       return choice_pipeline_.get();
     case Bindings::MainState:
@@ -113,6 +129,8 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
       return state_other_pipeline_.get();
     case Bindings::MainStates:
       return states_pipeline_.get();
+    case Bindings::StatesHalves:
+      return states_halves_pipeline_.get();
     default:
       return main_pipeline_.get();
   }
@@ -124,6 +142,7 @@ uint32_t Pipelines::own_groups(Bindings bindings) const {
       return 2;
     case Bindings::MainStateOther:
     case Bindings::MainStates:
+    case Bindings::StatesHalves:
       return 3;
     default:
       return 1;
@@ -142,6 +161,7 @@ WGPUPipelineLayout Pipelines::carrying_layout(Bindings bindings) {
       layout = make_pipeline_layout(device_, "carrying", {group, state_.get(), other_state_.get(), carry_.get()});
       break;
     case Bindings::MainStates:
+    case Bindings::StatesHalves:
       layout = make_pipeline_layout(device_, "carrying", {group, states_.get(), sequences_.get(), carry_.get()});
       break;
     default:

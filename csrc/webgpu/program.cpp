@@ -302,9 +302,11 @@ void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
 }
 
 uint64_t DeviceProgram::scratch_bytes() const {
-  uint64_t bytes = compiled_.activations.buffer().size;
-  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.table_rows})
+  uint64_t bytes = compiled_.activations.buffer().size + compiled_.activations.halves().size;
+  for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.table_rows,
+                               &compiled_.sums})
     bytes += buffer->size;
+  for (const Buffer& table : compiled_.tables) bytes += table.size;
   if (table_) bytes += table_->device_bytes();
   for (const Flight& flight : flights_) bytes += flight.readback.size;
   return bytes;

@@ -14,11 +14,12 @@ fn note_largest(number: u32, most: f32, thread: u32) {
 fn half_exponent(number: u32) -> u32 {
   return clamp((atomicLoad(&largest[number]) >> 23u) & 255u, 15u, 254u);
 }
-fn store_half_quad(row: u32, quad: u32, exponent: u32, value: vec4<f32>) {
+fn store_half_quad(first: u32, octets: u32, row: u32, quad: u32, exponent: u32, value: vec4<f32>) {
   let scaled = value * bitcast<f32>((268u - exponent) << 23u);
-  let first = 2u * (quad & 1u);
-  act[row + (quad >> 1u)][first] = pack2x16float(scaled.xy);
-  act[row + (quad >> 1u)][first + 1u] = pack2x16float(scaled.zw);
+  let at = half_octet(first, octets, row, quad >> 1u);
+  let word = 2u * (quad & 1u);
+  halves[at][word] = pack2x16float(scaled.xy);
+  halves[at][word + 1u] = pack2x16float(scaled.zw);
 }
 fn store_half_factor(at: u32, exponent: u32) {
   set_act_f32(at, bitcast<f32>((exponent - 14u) << 23u));

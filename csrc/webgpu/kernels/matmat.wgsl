@@ -1,13 +1,13 @@
 // out = activation(weight . in), or out += weight . in, for many rows of activations and several matrices ("parts") at once.
 //
-// weights: the packed rows of all parts. act: inputs (float32, or float16 packed by pack_halves.wgsl); outputs float32.
-// A workgroup makes a tile of kTileRows rows (workgroup.y) by kTileOuts outputs of one part, kStep inputs at a time: both operands' slices go to workgroup memory, the weights decoded on the way,
-// and are multiplied from there. A weight is decoded once for kTileRows rows. What is beyond the matrix in a tile is
-// computed and not stored; beyond the inputs weights are zero. Sums are float32.
+// weights: the packed rows of all parts. Inputs: of act (float32), or of halves (float16: half_tiles.wgsl); outputs float32.
+// A workgroup makes a tile of kTileRows rows (workgroup.y) by kTileOuts outputs of one part, kStep inputs at a time; a weight is
+// decoded once for kTileRows rows. What is beyond the matrix in a tile is computed and not stored; beyond the inputs weights are
+// zero. Sums are float32.
 //
-// A matrix's sums go straight to the outputs (of the head, which are many), or to the program's memory of sums, from where
-// reduce.wgsl finishes them. There, where the tiles are too few to fill the device, several workgroups ("splits") share one: each
-// sums over some of the inputs, and reduce.wgsl adds up.
+// Where the tiles are too few to fill the device, several workgroups ("splits") share one: each sums over some of the inputs,
+// its sums go to the program's memory of sums, and reduce.wgsl adds up. So do the sums of what becomes float16. The others go
+// straight to the outputs.
 struct Part {
   end: u32,           // workgroups of this part and those before it
   begin: u32,         // and of those before it
@@ -16,8 +16,8 @@ struct Part {
   stride: u32,        // from row to row, in vec4
   units: u32,         // of a row: 32 values, or 8 where the weights are floats
   rows: u32,
-  input: u32,         // vec4 of the input's first row
-  input_stride: u32,  // from row to row, in vec4
+  input: u32,         // vec4 of the input: of its first row, or of its tiles
+  input_stride: u32,  // of a row, in vec4
   scales: u32,        // vec4 of the factors of packed rows
   out: u32,           // value of the slot, or of the sums, that row 0 writes
   out_stride: u32,    // in values
@@ -28,6 +28,8 @@ struct Part {
   split_stride: u32,  // from a split's sums to the next one's, in values
   steps_each: u32,    // of a split
   steps: u32,         // of all
+  scale: f32,         // what the weights are multiplied with, as float16
+  unscale: f32,       // and their sums
   first: u32,         // filled in: first row of this workgroup's tile
   step: u32,          // first step
   last: u32,          // the one after its last step
@@ -36,7 +38,7 @@ struct Part {
 
 fn part_of(workgroup: u32) -> Part {
   var i = 0u;
-  while (workgroup >= parts[i].end) { i++; }
+  for (var j = 0u; j + 1u < kParts; j++) { i += select(0u, 1u, workgroup >= parts[j].end); }  // loads that do not wait for each other
   var part = parts[i];
   let at = workgroup - part.begin;
   let split = at % part.splits;
@@ -55,6 +57,10 @@ fn store_sum(part: Part, row: u32, out: u32, sum: f32, factor: f32) {
   if (part.to_sums == 1u) {
     sums[at] = sum;  // whole tiles have room there
   } else if (row < select(params[0].x, params[0].z, part.of_head == 1u) && out < part.rows) {
-    set_act_f32(at, activate(sum * factor, part.activation));
+    if (part.activation == kAccumulate) {
+      set_act_f32(at, act_f32(at) + sum * factor);
+    } else {
+      set_act_f32(at, activate(sum * factor, part.activation));
+    }
   }
 }

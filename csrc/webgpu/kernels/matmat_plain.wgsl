@@ -2,14 +2,16 @@
 const kSumsEach = kTileRows * kTileOuts / kThreads;
 alias Sums = array<f32, kSumsEach>;
 
-fn multiply(mine: ptr<function, Sums>, thread: u32) {
+fn multiply(part: Part, row: u32, step: u32, mine: ptr<function, Sums>, thread: u32) {
   for (var i = 0u; i < kSumsEach; i++) {
     let at = thread + i * kThreads;
-    let a = at / kTileOuts * kRowHalves;
-    let b = kWeightsAt + at % kTileOuts * kRowHalves;
+    let b = at % kTileOuts * kRowHalves;
     var sum = (*mine)[i];
     // params[0].w is 0: written out 64 times, as compilers do with constant bounds, this takes a software GPU seconds to compile.
-    for (var k = 0u; k < kStep + params[0].w; k++) { sum += f32(slice[a + k]) * f32(slice[b + k]); }
+    for (var k = 0u; k < kStep + params[0].w; k++) {
+      let a = 8u * half_octet(part.input, part.input_stride, row + at / kTileOuts, step * (kStep / 8u) + k / 8u) + k % 8u;
+      sum += f32(halves[a]) * f32(slice[b + k]);
+    }
     (*mine)[i] = sum;
   }
 }
@@ -17,6 +19,6 @@ fn finish(part: Part, row: u32, mine: ptr<function, Sums>, thread: u32) {
   for (var i = 0u; i < kSumsEach; i++) {
     let at = thread + i * kThreads;
     let row_at = row + at / kTileOuts;
-    store_sum(part, row_at, part.first + at % kTileOuts, (*mine)[i], half_factor(part.scales, row_at));
+    store_sum(part, row_at, part.first + at % kTileOuts, (*mine)[i], half_factor(part, row_at));
   }
 }

@@ -4,7 +4,7 @@ fn load_weights_$TYPE(part: Part, step: u32, thread: u32) -> Weights {
   for (var i = 0u; i < kUnitsEach; i++) {
     let at = thread + i * kThreads;
     let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
-    units[i] = fetch_$TYPE(row, 2u * step + at % 2u, part.units);
+    units[i] = fetch_$TYPE(row, 2u * step + at % 2u, part.units, part.scale);
   }
   return units;
 }
@@ -12,6 +12,6 @@ fn put_weights_$TYPE(part: Part, units: Weights, step: u32, thread: u32) {
   for (var i = 0u; i < kUnitsEach; i++) {
     let at = thread + i * kThreads;
     let row = part.weights + min(part.first + at / 2u, part.rows - 1u) * part.stride;
-    put_$TYPE(kWeightsAt + at / 2u * kRowHalves + at % 2u * 32u, units[i], row, 2u * step + at % 2u, part.units);
+    put_$TYPE(at / 2u * kRowHalves + at % 2u * 32u, units[i], row, 2u * step + at % 2u, part.units, part.scale);
   }
 }

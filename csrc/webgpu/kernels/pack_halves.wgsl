@@ -2,13 +2,13 @@
 // [2^14, 2^15): nothing overflows whatever the activations are, and what is more than 2^28 times smaller than the row's
 // largest value loses digits. 1 / s goes to the row's factor, for the matrix's sums. Values beyond the width are zero.
 //
-// act: values in; halves [rows][kHalves of the slot] and factors [rows] out. workgroup.x is the row, workgroup.y the slot.
-// A workgroup a row.
+// act: values in; factors [rows] out. halves: the rows out, in tiles (half_tiles.wgsl). workgroup.x is the row, workgroup.y the
+// slot. A workgroup a row.
 struct Pack {
   values: u32,         // vec4 of row 0
   values_stride: u32,  // in vec4
-  halves: u32,         // vec4 of row 0: 8 halves each
-  halves_stride: u32,
+  halves: u32,         // vec4 of the slot
+  halves_stride: u32,  // of a row
   scales: u32,         // vec4
   pad: array<u32, 3>,
 }
@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var high = vec4(0.0);
     if (2u * octet < pack.values_stride) { low = act_vec4(values + 2u * octet) * s; }
     if (2u * octet + 1u < pack.values_stride) { high = act_vec4(values + 2u * octet + 1u) * s; }
-    act[pack.halves + row * pack.halves_stride + octet] =
+    halves[half_octet(pack.halves, pack.halves_stride, row, octet)] =
         vec4(pack2x16float(low.xy), pack2x16float(low.zw), pack2x16float(high.xy), pack2x16float(high.zw));
   }
 }

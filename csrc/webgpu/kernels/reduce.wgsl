@@ -1,36 +1,65 @@
-// out = activation(sum of the splits' sums), or out += it: the end of matmat.wgsl. A thread an output; workgroup.y is the row of
-// activations.
+// out = activation(sum of the splits' sums), or out += it: the end of matmat.wgsl, for the outputs that it leaves unfinished.
+// workgroup.y is the row of activations. Of an output that becomes float32 each thread makes four; what becomes float16
+// (halves.wgsl, with one factor for the row) is a workgroup's for its whole width, kQuadsEach quads a thread.
 struct Reduced {
-  end: u32,           // outputs of this part and those before it
+  end: u32,           // workgroups of this part and those before it
   begin: u32,         // and of those before it
-  sums: u32,          // value of the first split's sums
-  sums_stride: u32,   // from row to row
-  split_stride: u32,
+  sums: u32,          // vec4 of the first split's sums
+  sums_stride: u32,   // from row to row, in vec4
+  split_stride: u32,  // likewise from split to split
   splits: u32,
-  out: u32,           // value of the slot that row 0 and output 0 write
-  out_stride: u32,
+  width: u32,         // outputs
   activation: u32,
   scales: u32,        // vec4 of the factors of packed rows
-  pad: array<u32, 2>,
+  unscale: f32,       // what undoes the scale of the weights
+  has_values: u32,
+  out: u32,           // vec4 of the slot
+  out_stride: u32,    // from row to row, in vec4
+  has_halves: u32,
+  half_rows: u32,     // as in half_tiles.wgsl
+  half_octets: u32,
+  half_scales: u32,   // vec4 of the factors to write
 }
 @group(0) @binding(3) var<storage, read> table: array<Reduced>;
-@group(0) @binding(4) var<storage, read_write> sums: array<f32>;
+@group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
 
-@compute @workgroup_size(kWorkgroup)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let at = workgroup.x * kWorkgroup + thread;
-  if (at >= table[kParts - 1u].end) { return; }
+fn run(workgroup: vec3<u32>, thread: u32) {
+  let row = workgroup.y;
   var i = 0u;
-  while (at >= table[i].end) { i++; }
+  for (var j = 0u; j + 1u < kParts; j++) { i += select(0u, 1u, workgroup.x >= table[j].end); }
   let part = table[i];
-  let first = part.sums + workgroup.y * part.sums_stride + at - part.begin;
-  var sum = 0.0;
-  for (var split = 0u; split < part.splits; split++) { sum += sums[first + split * part.split_stride]; }
-  if (kHalves) { sum *= half_factor(part.scales, workgroup.y); }
-  let out = part.out + workgroup.y * part.out_stride + at - part.begin;
-  if (part.activation == kAccumulate) {
-    set_act_f32(out, act_f32(out) + sum);
-  } else {
-    set_act_f32(out, activate(sum, part.activation));
+  var factor = 1.0;
+  if (kFromHalves) { factor = act_f32(4u * part.scales + row) * part.unscale; }
+  let first = part.sums + row * part.sums_stride;
+  var values: array<vec4<f32>, kQuadsEach>;
+  var most = 0.0;
+  for (var n = 0u; n < kQuadsEach; n++) {
+    let quad = (workgroup.x - part.begin + n) * kWorkgroup + thread;
+    if (4u * quad >= part.width || (n != 0u && part.has_halves == 0u)) { continue; }
+    var sum = vec4(0.0);
+    for (var split = 0u; split < part.splits; split++) { sum += sums[first + split * part.split_stride + quad]; }
+    sum *= factor;
+    let out = part.out + row * part.out_stride + quad;
+    if (part.activation == kAccumulate) {
+      sum += act_vec4(out);
+    } else {
+      for (var k = 0u; k < 4u; k++) { sum[k] = activate(sum[k], part.activation); }
+    }
+    // What is beyond the width is padding, and zero.
+    sum = select(vec4(0.0), sum, vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(part.width));
+    if (part.has_values == 1u) { act[out] = bitcast<vec4<u32>>(sum); }
+    most = max(most, magnitude(sum));
+    values[n] = sum;
+  }
+  if (part.has_halves == 1u) {
+    clear_largest(thread);
+    note_largest(0u, most, thread);
+    workgroupBarrier();
+    let exponent = half_exponent(0u);
+    if (thread == 0u) { store_half_factor(4u * part.half_scales + row, exponent); }
+    for (var n = 0u; n < kQuadsEach; n++) {
+      let quad = n * kWorkgroup + thread;
+      if (4u * quad < part.width) { store_half_quad(part.half_rows, part.half_octets, row, quad, exponent, values[n]); }
+    }
   }
 }

@@ -33,11 +33,11 @@ fn find_largest(number: u32, h: ptr<function, Quads>, previous: ptr<function, Qu
 
 // Mix `number` of one quad; lerp and outputs as vec4 addresses. All threads of the workgroup come here.
 fn make_mix(number: u32, row: u32, quad: u32, exists: bool, h: vec4<f32>, previous: vec4<f32>, lerp: u32, values: u32, codes: u32,
-            heads: u32, halves: u32, scales: u32, has_values: bool, has_codes: bool, has_halves: bool) {
+            heads: u32, half_rows: u32, scales: u32, has_values: bool, has_codes: bool, has_halves: bool) {
   let value = h + (previous - h) * weight_vec4(lerp + quad);
   if (exists && has_halves) {
     let exponent = half_exponent(number);
-    store_half_quad(halves + row * kHalvesStride, quad, exponent, value);
+    store_half_quad(half_rows, kHalvesStride, row, quad, exponent, value);
     if (quad == 0u) { store_half_factor(4u * scales + row, exponent); }
   }
   if (exists && has_values) { act[values + row * kXStride + quad] = bitcast<vec4<u32>>(value); }

@@ -66,7 +66,7 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     let exists = wanted < kQuads;
     let quad = min(wanted, kQuads - 1u);
     let value = y[i];
-    if (exists && kHasHalves) { store_half_quad(kOutHalves + workgroup.x * kHalvesStride, quad, exponent, value); }
+    if (exists && kHasHalves) { store_half_quad(kOutHalves, kHalvesStride, workgroup.x, quad, exponent, value); }
     if (exists && kHasValues) { act[kOut + row + quad] = bitcast<vec4<u32>>(value); }
     if (kHasCodes) {
       let quantized = quantize_quad(select(vec4(0.0), value, exists));

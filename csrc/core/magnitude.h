@@ -1,0 +1,16 @@
+// How large the values of a tensor can be, from the scales of its blocks: for backends that multiply weights as float16.
+#pragma once
+
+#include "core/plan.h"
+
+namespace rwkvnative {
+
+// No |y| of the tensor is larger; for quantized types no part of y either (quant_blocks.h: d s q, dmin m). The largest value
+// itself for float types. Scales that are no numbers are passed over: their blocks are none anyway.
+float magnitude_bound(const Tensor& tensor);
+
+// The power of two that brings the tensor's values into float16's range, as far up as is safe (below 2^15): one for each matrix,
+// since a matrix product can undo it after its sums. 1 for F16, which fits as it is, and for zeros.
+float half_scale(const Tensor& tensor);
+
+}  // namespace rwkvnative
