@@ -63,9 +63,9 @@ size_t Compiler::add_fused(size_t op_index) {
 }
 
 // A matrix of the fused dispatch: `lanes` threads a row, `rows` rows a thread; the loads of the first `early` steps before the
-// row is made, those of the next `later` steps while it is.
+// row is made.
 struct Compiler::MixedMatrix {
-  uint32_t number, lanes, groups, rows, steps, early, later;
+  uint32_t number, lanes, groups, rows, steps, early;
   uint32_t rows_per_workgroup() const { return rows * groups; }
 };
 
@@ -126,9 +126,7 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       m.groups = shape.workgroup / m.lanes;
       while (shape.quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
       m.steps = ceil_div(units, m.lanes);
-      const uint32_t step_registers = packed_registers(weight.type) * m.rows;
-      m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / step_registers));
-      m.later = std::min(m.steps - m.early, tuning_.mix_later_registers / step_registers);
+      m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
       outputs = std::max(outputs, m.rows_per_workgroup());
       if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
       instances += mixed_matrix_text(m, weight, rows.row_vec4s, units, reads_codes(part.weight), shape.quantize_out);
@@ -248,15 +246,18 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
     }
     return text;
   };
-  std::string loads, later, dots;
+  std::string loads, dots;
   for (uint32_t r = 0; r < m.rows; ++r) {
     loads += message("let row", r, " = part.weights + min(part.first + ", r * m.groups, "u + group, part.rows - 1u) * ",
                      row_vec4s, "u;\n  ");
   }
   for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
-  for (uint32_t step = 0; step < m.later; ++step) later += load(m.early + step);
-  for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early + m.later ? load(step) : "") + dot(step);
-  const Substitutions numbers = {{"SUMS", message(m.rows)}, {"LANES", message(m.lanes)}, {"ROWS", message(m.rows)}, {"GROUPS", message(m.groups)}};
+  for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
+  const Substitutions numbers = {{"SUMS", message(m.rows)},
+                                 {"LANES", message(m.lanes)},
+                                 {"ROWS", message(m.rows)},
+                                 {"GROUPS", message(m.groups)},
+                                 {"ROW_SUM", message("group_sum(sums[i], ", m.lanes, "u)")}};
   const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
   return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
                                          {"LANES", message(m.lanes)},
@@ -264,7 +265,6 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
                                          {"CODES", int8 ? "true" : "false"},
                                          {"LOADS", loads},
                                          {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
-                                         {"LATER_LOADS", later},
                                          {"DOTS", dots},
                                          {"FINISH", finish}});
 }

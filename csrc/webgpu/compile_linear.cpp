@@ -11,6 +11,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
+constexpr uint32_t kMostWide = 64;  // threads that share a row, where they may be more than a subgroup has
+
+
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
@@ -82,6 +85,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   uint32_t most_lanes = std::min(32u, workgroup);
   const bool subgroups = use_subgroups(workgroup, quantize_out ? 8 : 1);
   if (subgroups) most_lanes = std::min(most_lanes, std::bit_floor(device_.subgroup_min_size()));
+  // A thread has little of memory under way at once, so many threads fetch a long row faster: as many as the device can hold.
+  const bool may_be_wide = kTile == 1 && subgroups && !quantize_out;
 
   struct Kind {
     uint32_t number, lanes, rows, groups;
@@ -95,6 +100,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
     text.constant("kTile", kTile).file("weights").file("activations").file("activate").file("linear_part");
+    text.constant("kNarrow", most_lanes);
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedRows& placed_rows : group.rows) {
       const auto matrix = std::find_if(matrices.begin(), matrices.end(),
@@ -114,14 +120,23 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         const uint32_t steps = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
         const uint32_t wish = is_float ? tuning_.float_lanes : tuning_.lanes;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
-        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most_lanes)
-                               : choose_lanes(steps, most_lanes, rows_of_all, tuning_.threads);
+        uint32_t most = most_lanes;
+        while (may_be_wide && most < std::min(kMostWide, workgroup) && uint64_t{rows_of_all} * most * 2 <= tuning_.wide_threads)
+          most *= 2;
+        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most) : choose_lanes(steps, most, rows_of_all, tuning_.threads);
         kind.groups = workgroup / kind.lanes;
         kind.rows = std::max(1u, is_float ? tuning_.float_rows : tuning_.rows);
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
         const std::string name = message("k", kind.number);
         const std::string sums = message(kind.rows * kTile);
-        const Substitutions numbers = {{"SUMS", sums}, {"LANES", message(kind.lanes)}, {"ROWS", message(kind.rows)}, {"GROUPS", message(kind.groups)}};
+        const bool wide = kind.lanes > most_lanes;
+        if (wide) text.file("wide_sum");
+        const Substitutions numbers = {
+            {"SUMS", sums},
+            {"LANES", message(kind.lanes)},
+            {"ROWS", message(kind.rows)},
+            {"GROUPS", message(kind.groups)},
+            {"ROW_SUM", message(wide ? "wide_sum(sums[i], " : "group_sum(sums[i], ", kind.lanes, wide ? "u, thread)" : "u)")}};
         const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
         std::string load, dot = "dot_f32";
         if (int8) {

@@ -52,10 +52,11 @@ const std::map<std::string_view, Constant>& constants() {
       {"workgroup", {&Tuning::workgroup, 32, 1024, true, true}},
       {"quantizing_workgroup", {&Tuning::quantizing_workgroup, 32, 1024, true, true}},
       {"subgroups", {&Tuning::subgroups, 0, 1, false, true}},
-      {"lanes", {&Tuning::lanes, 0, 32, true, true}},
+      {"lanes", {&Tuning::lanes, 0, 64, true, true}},
       {"threads", {&Tuning::threads, 0, UINT32_MAX, false, true}},
+      {"wide_threads", {&Tuning::wide_threads, 0, UINT32_MAX, false, true}},
       {"rows", {&Tuning::rows, 1, 8, false, true}},
-      {"float_lanes", {&Tuning::float_lanes, 0, 32, true, true}},
+      {"float_lanes", {&Tuning::float_lanes, 0, 64, true, true}},
       {"float_rows", {&Tuning::float_rows, 1, 8, false, true}},
       {"tile", {&Tuning::tile, 0, 16, true, false}},
       {"unroll", {&Tuning::unroll, 1, 32, false, true}},
@@ -72,7 +73,6 @@ const std::map<std::string_view, Constant>& constants() {
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
       {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},
       {"mix_registers", {&Tuning::mix_registers, 0, 256, false, true}},
-      {"mix_later_registers", {&Tuning::mix_later_registers, 0, 256, false, true}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
@@ -151,6 +151,7 @@ std::vector<std::string> tuning_variants() {
                                    ",float_lanes=", lanes));
   for (uint32_t rows : {2, 4}) variants.push_back(message("rows=", rows, ",float_rows=", rows));
   for (uint32_t threads : {0, 32768, 131072}) variants.push_back(message("threads=", threads));
+  variants.emplace_back("wide_threads=0");
   for (uint32_t unroll : {2, 4, 8}) variants.push_back(message("unroll=", unroll));
   variants.emplace_back("subgroups=0");
   variants.emplace_back("quantizing_workgroup=256");

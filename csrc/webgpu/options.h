@@ -27,6 +27,7 @@ struct Tuning {
   uint32_t subgroups = 1;               // 0: sums over threads go through shared memory
   uint32_t lanes = 0;        // threads that share a row of a mat-vec; 0: chosen from its length and the number of rows
   uint32_t threads = 65536;  // below so many threads of a dispatch, a row gets more of them
+  uint32_t wide_threads = 196608;  // a row gets more threads than a subgroup has while a dispatch has no more than so many
   uint32_t rows = 1;         // matrix rows that a thread works on at once
   uint32_t float_lanes = 0;  // the same two for F32, F16 and BF16 matrices
   uint32_t float_rows = 1;
@@ -45,7 +46,6 @@ struct Tuning {
   uint32_t mix_rows = 2;          // rows of a large matrix that such a thread takes, and of a float matrix
   uint32_t mix_float_rows = 4;
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
-  uint32_t mix_later_registers = 0;  // and for more of them, asked for when the vectors have arrived
   uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
   uint32_t matmat_rows = 33;   // from so many rows on
   uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen

@@ -1,5 +1,5 @@
 for (var i = 0u; i < $SUMSu; i++) {
-    let sum = group_sum(sums[i], $LANESu);
+    let sum = $ROW_SUM;
     let m = i / $ROWSu;
     let row = part.first + (i % $ROWSu) * $GROUPSu + group;
     if (lane == i % $LANESu && row < part.rows && row_exists(tile + m)) {

@@ -1,6 +1,6 @@
 // The workgroup's rows are whole blocks of 32 outputs: collect them, then eight threads quantize a block.
   for (var i = 0u; i < $SUMSu; i++) {
-    let sum = group_sum(sums[i], $LANESu);
+    let sum = $ROW_SUM;
     if (lane == i % $LANESu) {
       let local = (i % $ROWSu) * $GROUPSu + group;
       outputs[(i / $ROWSu) * ($ROWSu * $GROUPSu) + local] = activate(sum, part.activation);

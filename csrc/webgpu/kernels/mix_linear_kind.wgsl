@@ -1,5 +1,5 @@
-// Kind $NAME: $LANES threads a row, $ROWS rows a thread. The loads of the first steps come before the row is made, some more
-// while it is, when the vectors have arrived; their arithmetic after it.
+// Kind $NAME: $LANES threads a row, $ROWS rows a thread. The loads of the first steps come before the row is made, their
+// arithmetic after it.
 fn run_$NAME(part: Part, thread: u32) {
   let lane = thread % $LANESu;
   let group = thread / $LANESu;
@@ -9,7 +9,6 @@ fn run_$NAME(part: Part, thread: u32) {
   $LOADS
   $BEFORE
   let stats = input_stats(vectors, thread);
-  $LATER_LOADS
   make_mixed(vectors, stats, $CODES, thread);
   $DOTS
   $FINISH
