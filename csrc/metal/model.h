@@ -52,7 +52,7 @@ class DeviceBackend final : public Backend {
   Ceilings measure_ceilings() override;
   void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
   std::vector<std::string> tuning_variants() const override { return metal::tuning_variants(); }
-  std::string kernels_id() const override;
+  std::string kernels_id() const override { return metal::kernels_id(); }
 
  private:
   std::shared_ptr<Device> device_;

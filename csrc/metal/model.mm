@@ -130,15 +130,6 @@ Ceilings DeviceBackend::measure_ceilings() {
   return metal::measure_ceilings(*device_, *pipelines_);
 }
 
-std::string DeviceBackend::kernels_id() const {
-  uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  const auto add = [&](std::string_view text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  };
-  for (const auto& [name, text] : kernel_sources()) add(name), add(text);
-  return std::to_string(hash);
-}
-
 }  // namespace rwkvnative::metal
 
 namespace rwkvnative {

@@ -1,10 +1,11 @@
 // What the environment may change about the device, read once when it is opened. For tests and for measuring.
 //
-//   RWKVNATIVE_METAL_DISABLE  a comma-separated list of nocopy (wrap the model file), fuse (mix_lora.h), matmul
-//   RWKVNATIVE_METAL_TUNING   a comma-separated list of name=number, names as in Tuning
-//   RWKVNATIVE_METAL_ARCHIVE  a file that keeps compiled kernels from one process to the next (Pipelines); none by
-//   default, for the
-//                             system keeps a cache of its own
+//   RWKVNATIVE_METAL_DISABLE    a comma-separated list of nocopy (wrap the model file), fuse (mix_lora.h), matmul
+//   RWKVNATIVE_METAL_TUNING     a comma-separated list of name=number, names as in Tuning
+//   RWKVNATIVE_METAL_ARCHIVE    the folder that keeps pipelines from one process to the next (Pipelines); by default beside
+//                               the tuner's choices, in the user's cache; none if it is set and empty
+//   RWKVNATIVE_METAL_LIBRARIES  the folder of the libraries that cmake/metal_libraries.py made; by default beside the
+//                               extension; none if it is set and empty
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ struct Options {
   bool nocopy = true;
   bool fuse = true;
   bool matmul = true;
-  std::string archive;
+  std::string archive, libraries;  // folders; empty: none
   Tuning tuning;
 
   // Throws InputError naming the variable and what it holds.

@@ -1,8 +1,11 @@
 #include "metal/options.h"
 
+#include <dlfcn.h>
+
 #include <bit>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <string_view>
 
@@ -14,6 +17,29 @@ namespace {
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? std::string() : std::string(value);
+}
+
+// A folder named by a variable; `otherwise` where that is not set.
+std::string folder(const char* name, const std::string& otherwise) {
+  return std::getenv(name) == nullptr ? otherwise : variable(name);
+}
+
+// As platformdirs has it, which places the tuner's choices.
+std::string user_cache() {
+#ifdef __APPLE__
+  const std::string caches = variable("HOME").empty() ? "" : variable("HOME") + "/Library/Caches";
+#else
+  const std::string home = variable("HOME").empty() ? "" : variable("HOME") + "/.cache";
+  const std::string caches = folder("XDG_CACHE_HOME", home);
+#endif
+  return caches.empty() ? "" : caches + "/rwkvnative/metal";
+}
+
+// Where the extension is.
+std::string beside_extension(const char* name) {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&parse_tuning), &info) == 0 || info.dli_fname == nullptr) return {};
+  return (std::filesystem::path(info.dli_fname).parent_path() / name).string();
 }
 
 template <class Visit>
@@ -94,7 +120,8 @@ Options Options::from_environment() {
           message("[metal] RWKVNATIVE_METAL_DISABLE: expected nocopy, fuse or matmul, got \"", item, "\""));
     *found->second = false;
   });
-  options.archive = variable("RWKVNATIVE_METAL_ARCHIVE");
+  options.archive = folder("RWKVNATIVE_METAL_ARCHIVE", user_cache());
+  options.libraries = folder("RWKVNATIVE_METAL_LIBRARIES", beside_extension("metal_libraries"));
   options.tuning = parse_tuning(variable("RWKVNATIVE_METAL_TUNING"));
   return options;
 }

@@ -1,5 +1,8 @@
 #include "metal/pipelines.h"
 
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
@@ -39,10 +42,38 @@ Owned<id<MTLBinaryArchive>> open_archive(id<MTLDevice> device, const std::string
   }
 }
 
+// FNV-1a.
+uint64_t hash(std::string_view text, uint64_t value = 0xcbf29ce484222325u) {
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return value;
+}
+
+std::string file_text(const std::filesystem::path& path) {
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return {};
+  char text[64];
+  const size_t n = std::fread(text, 1, sizeof text, file);
+  std::fclose(file);
+  return {text, n};
+}
+
+constexpr const char* kArchiveEnding = ".archive";
+
 }  // namespace
 
+std::string kernels_id() {
+  uint64_t value = hash("");
+  for (const auto& [name, text] : kernel_sources()) value = hash(text, hash(name, value));
+  return std::to_string(value);
+}
+
 Pipelines::Pipelines(const Device& device) : device_(device) {
-  if (!device.options().archive.empty()) archive_ = open_archive(device.get(), device.options().archive);
+  const Options& options = device.options();
+  libraries_fit_ = !options.libraries.empty() && file_text(std::filesystem::path(options.libraries) / "id") == kernels_id();
+  if (options.archive.empty()) return;
+  const std::string of = message(kernels_id(), " ", device.info().name, " ", device.info().driver);
+  archive_path_ = message(options.archive, "/", hash(of), kArchiveEnding);
+  archive_ = open_archive(device.get(), archive_path_);
 }
 
 void Pipelines::save() {
@@ -50,17 +81,39 @@ void Pipelines::save() {
   if (!archive_grew_) return;
   archive_grew_ = false;
   @autoreleasepool {
-    // In one step, for other processes may be reading it.
-    const std::string written = device_.options().archive + ".new";
+    namespace fs = std::filesystem;
+    const fs::path folder = device_.options().archive;
     std::error_code none;
-    if ([archive_.get() serializeToURL:[NSURL fileURLWithPath:ns_string(written)] error:nullptr])
-      std::filesystem::rename(written, device_.options().archive, none);
+    fs::create_directories(folder, none);
+    // In one step, for other processes may be reading it.
+    const std::string written = message(archive_path_, ".", getpid());
+    if (![archive_.get() serializeToURL:[NSURL fileURLWithPath:ns_string(written)] error:nullptr]) return;
+    fs::rename(written, archive_path_, none);
+    // Those of older kernels and systems.
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, none)) {
+      if (entry.path().extension() == kArchiveEnding && entry.path() != archive_path_) fs::remove(entry.path(), none);
+    }
   }
 }
 
 id<MTLLibrary> Pipelines::library(const std::string& file) {
   Owned<id<MTLLibrary>>& library = libraries_[file];
   if (library) return library.get();
+  library = library_of_build(file);
+  if (!library) library = library_of_text(file);
+  [library.get() setLabel:ns_string(file)];
+  return library.get();
+}
+
+// nil where there is none, or none that the device takes.
+Owned<id<MTLLibrary>> Pipelines::library_of_build(const std::string& file) const {
+  if (!libraries_fit_) return {};
+  const std::string path = message(device_.options().libraries, "/", file, ".metallib");
+  NSError* error = nil;
+  return Owned<id<MTLLibrary>>([device_.get() newLibraryWithURL:[NSURL fileURLWithPath:ns_string(path)] error:&error]);
+}
+
+Owned<id<MTLLibrary>> Pipelines::library_of_text(const std::string& file) const {
   const auto source = kernel_sources().find(file);
   if (source == kernel_sources().end()) throw DeviceError(message("[metal] there is no kernel file ", file, ".metal"));
   const Owned<MTLCompileOptions*> options([[MTLCompileOptions alloc] init]);
@@ -68,15 +121,14 @@ id<MTLLibrary> Pipelines::library(const std::string& file) {
   // Sums are written with fma where they are hot; elsewhere NaN and infinity must stay what they are.
   [options.get() setFastMathEnabled:NO];
   NSError* error = nil;
-  library = Owned<id<MTLLibrary>>([device_.get() newLibraryWithSource:ns_string(std::string(source->second))
-                                                              options:options.get()
-                                                                error:&error]);
+  Owned<id<MTLLibrary>> library([device_.get() newLibraryWithSource:ns_string(std::string(source->second))
+                                                            options:options.get()
+                                                              error:&error]);
   if (!library) {
     throw DeviceError(message("[metal] ", device_.info().name, ": ", file,
                               ".metal: ", with_source_line(text(error), source->second)));
   }
-  [library.get() setLabel:ns_string(file)];
-  return library.get();
+  return library;
 }
 
 const Kernel& Pipelines::get(const std::string& file, const std::string& function, const Constants& constants,
@@ -105,17 +157,18 @@ const Kernel& Pipelines::get(const std::string& file, const std::string& functio
       [descriptor.get() setLabel:ns_string(made->name)];
       [descriptor.get() setMaxTotalThreadsPerThreadgroup:threads];  // so many registers a thread may have
       if (archive_) [descriptor.get() setBinaryArchives:[NSArray arrayWithObject:archive_.get()]];
-      made->pipeline =
-          Owned<id<MTLComputePipelineState>>([device_.get() newComputePipelineStateWithDescriptor:descriptor.get()
-                                                                                          options:MTLPipelineOptionNone
-                                                                                       reflection:nullptr
-                                                                                            error:&error]);
-      if (!made->pipeline) fail(text(error));
+      const auto make = [&](MTLPipelineOption option) {
+        made->pipeline = Owned<id<MTLComputePipelineState>>(
+            [device_.get() newComputePipelineStateWithDescriptor:descriptor.get() options:option reflection:nullptr error:&error]);
+        return bool(made->pipeline);
+      };
+      const bool archived = archive_ && make(MTLPipelineOptionFailOnBinaryArchiveMiss);
+      if (!archived && !make(MTLPipelineOptionNone)) fail(text(error));
       if ([made->pipeline.get() threadExecutionWidth] != 32)
         fail(message("expected simdgroups of 32 threads, got ", [made->pipeline.get() threadExecutionWidth]));
       const auto most = static_cast<uint32_t>([made->pipeline.get() maxTotalThreadsPerThreadgroup]);
       if (threads > most) fail(message("needs ", threads, " threads in a threadgroup, the device allows ", most));
-      if (archive_ && [archive_.get() addComputePipelineFunctionsWithDescriptor:descriptor.get() error:nullptr])
+      if (archive_ && !archived && [archive_.get() addComputePipelineFunctionsWithDescriptor:descriptor.get() error:nullptr])
         archive_grew_ = true;
       kernel = std::move(made);
     }

@@ -205,7 +205,8 @@ def environment(**options: str) -> dict[str, str]:
     """Environment variables for a process that uses the software device; options as SOFT_METAL_<name>."""
     compiler.CACHE.mkdir(parents=True, exist_ok=True)
     result = {"SOFT_METAL_COMPILER": shlex.join([sys.executable, str(HERE / "msl")]), "SOFT_METAL_STAMP": compiler.stamp(),
-              "SOFT_METAL_CACHE": str(compiler.CACHE), "RWKVNATIVE_METAL_TOOLS": str(toolchain.FOLDER)}
+              "SOFT_METAL_CACHE": str(compiler.CACHE), "RWKVNATIVE_METAL_TOOLS": str(toolchain.FOLDER),
+              "RWKVNATIVE_METAL_ARCHIVE": "", "RWKVNATIVE_METAL_LIBRARIES": ""}  # nothing of the user's
     return result | {f"SOFT_METAL_{name.upper()}": value for name, value in options.items()}
 
 

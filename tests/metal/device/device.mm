@@ -106,8 +106,7 @@ bool is_apple() { return soft_options().device == "apple"; }
   return soft_compile(source, options, error);
 }
 - (id<MTLLibrary>)newLibraryWithURL:(NSURL*)url error:(NSError**)error {
-  if (error) *error = soft_error(@"MTLLibraryErrorDomain", 1, std::string("no metallib at ") + [[url path] UTF8String]);
-  return nil;
+  return soft_library_at(url, error);
 }
 - (id<MTLComputePipelineState>)newComputePipelineStateWithFunction:(id<MTLFunction>)function error:(NSError**)error {
   MTLComputePipelineDescriptor* descriptor = [[MTLComputePipelineDescriptor alloc] init];

@@ -303,3 +303,22 @@ id<MTLLibrary> soft_compile(NSString* source, MTLCompileOptions* options, NSErro
   library->kernels_ = kernels;
   return library;
 }
+
+namespace {
+int g_loaded = 0;
+}  // namespace
+
+int soft_metal_loaded_libraries(void) { return g_loaded; }
+
+id<MTLLibrary> soft_library_at(NSURL* url, NSError** error) {
+  SOFT_CHECK(url, "newLibraryWithURL: nil");
+  static const std::string kMagic = "software metallib\n";
+  const std::string text = read_file([[url path] UTF8String]);
+  if (text.compare(0, kMagic.size(), kMagic) != 0) {
+    if (error) *error = soft_error(@"MTLLibraryErrorDomain", 1, std::string("no metallib at ") + [[url path] UTF8String]);
+    return nil;
+  }
+  id<MTLLibrary> library = soft_compile([NSString stringWithUTF8String:text.c_str() + kMagic.size()], nil, error);
+  if (library) g_loaded++;
+  return library;
+}

@@ -114,6 +114,8 @@ struct SoftKernels {
 }
 @end
 id<MTLLibrary> soft_compile(NSString* source, MTLCompileOptions* options, NSError** error);
+// A compiled library of this device: a line that says so, and the text.
+id<MTLLibrary> soft_library_at(NSURL* url, NSError** error);
 id<MTLComputePipelineState> soft_pipeline(MTLComputePipelineDescriptor* descriptor, MTLPipelineOption options, NSError** error);
 
 @interface SoftComputePipelineDescriptor : MTLComputePipelineDescriptor {
@@ -219,4 +221,6 @@ void soft_metal_set_seed(int seed);
 // From now on `from` reads `to` in every source that is compiled. The count of sources that had it.
 void soft_metal_mutate(const char* from, const char* to);
 int soft_metal_mutated(void);
+// Libraries loaded from files so far.
+int soft_metal_loaded_libraries(void);
 }

@@ -41,6 +41,10 @@ class SoftDevice:
     def mutated(self) -> bool:
         return self._library.soft_metal_mutated() > 0
 
+    def loaded_libraries(self) -> int:
+        """From files, so far."""
+        return self._library.soft_metal_loaded_libraries()
+
     def alive(self) -> str:
         """Objects by class; empty if there are none."""
         gc.collect()
