@@ -5,6 +5,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -21,6 +22,7 @@ using namespace rwkvnative;
 namespace {
 
 using Tokens = py::array_t<int32_t, py::array::c_style>;
+using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 std::span<const int32_t> view(const Tokens& tokens) {
@@ -140,6 +142,51 @@ class PyState {
   }
   std::shared_ptr<Engine> engine_;
   std::unique_ptr<State> state_;
+};
+
+// A Draw and the used tokens that it points to.
+class PyDraw {
+ public:
+  PyDraw(uint32_t top_k, double top_p, double min_p, double temperature, bool bans, double presence, double frequency, double decay,
+         double repeat, uint32_t repeat_last_n) {
+    draw_ = {.u = 0,
+             .top_k = top_k,
+             .top_p = static_cast<float>(top_p),
+             .min_p = static_cast<float>(min_p),
+             .temperature = positive(temperature),
+             .bans = bans,
+             .presence = static_cast<float>(presence),
+             .frequency = static_cast<float>(frequency),
+             .decay = static_cast<float>(decay),
+             .repeat = positive(repeat),
+             .repeat_last_n = repeat_last_n,
+             .place = 1,
+             .used = nullptr};
+  }
+
+  void set_used(const Tokens& ids, const Floats& counts, const Tokens& places, const py::array_t<bool>& generated, uint32_t place) {
+    const auto n = static_cast<size_t>(ids.size());
+    if (static_cast<size_t>(counts.size()) != n || static_cast<size_t>(places.size()) != n || static_cast<size_t>(generated.size()) != n)
+      throw InputError(message("used: expected as many counts, places and marks as ids, ", n));
+    used_.resize(n);
+    for (size_t i = 0; i < n; ++i)
+      used_[i] = {ids.data()[i], counts.data()[i], static_cast<uint32_t>(places.data()[i]), generated.data()[i]};
+    draw_.place = place;
+  }
+
+  static float u(double value) { return static_cast<float>(std::floor(value * 0x1p24) * 0x1p-24); }  // rounded, it might be 1
+  Draw get(double value = 0) const {
+    Draw draw = draw_;
+    draw.u = u(value);
+    draw.used = &used_;
+    return draw;
+  }
+  bool has_penalties() const { return draw_.has_penalties(); }
+
+ private:
+  static float positive(double value) { return static_cast<float>(std::clamp(value, 1e-30, 1e30)); }
+  Draw draw_;
+  std::vector<Draw::Used> used_;
 };
 
 class PyEngine {
@@ -311,11 +358,7 @@ class PyEngine {
     std::vector<Sequence> sequences = batch(tokens, states_in, states_out);
     if (biases.size() != sequences.size())
       throw InputError(message("biases: expected one per sequence, ", sequences.size(), ", got ", biases.size()));
-    for (size_t i = 0; i < biases.size(); ++i) {
-      if (!biases[i]) continue;
-      sequences[i].bias_ids = view(biases[i]->first);
-      sequences[i].bias_values = {biases[i]->second.data(), static_cast<size_t>(biases[i]->second.size())};
-    }
+    for (size_t i = 0; i < biases.size(); ++i) sequences[i] = with_bias(sequences[i], biases[i]);
     if (k > engine_->plan().n_vocab)
       throw InputError(message("k: expected 1 to ", engine_->plan().n_vocab, ", got ", k));
     py::array_t<int32_t> ids({sequences.size(), size_t{k}});
@@ -356,20 +399,54 @@ class PyEngine {
 
   std::vector<int32_t> greedy(int32_t token, PyState& state, size_t n, const Tokens& stop_ids, const py::object& callback) {
     check(nullptr, state);
-    const std::span<const int32_t> stops = view(stop_ids);
     std::vector<int32_t> tokens;
-    const bool calls = !callback.is_none();
-    run([&] {
-      engine_->greedy(token, state.get(), n, [&](int32_t next) {
-        tokens.push_back(next);
-        if (std::find(stops.begin(), stops.end(), next) != stops.end()) return false;
-        if (!calls) return tokens.size() % 64 != 0 || !engine_->interrupted();
-        const py::gil_scoped_acquire acquire;
-        return callback(next).cast<bool>();
-      });
-    });
+    const auto on_token = watch(tokens, view(stop_ids), callback);
+    run([&] { engine_->greedy(token, state.get(), n, on_token); });
     if (PyErr_Occurred()) throw py::error_already_set();
     return tokens;
+  }
+
+  bool can_draw(uint32_t sequences, bool penalties) {
+    const py::gil_scoped_release release;
+    return engine_->can_draw(sequences, penalties);
+  }
+
+  std::vector<int32_t> draw(int32_t token, PyState& state, const Doubles& us, const PyDraw& draw,
+                            const std::optional<std::pair<Tokens, Floats>>& bias, const Tokens& stop_ids, const py::object& callback) {
+    check(nullptr, state);
+    std::vector<float> numbers(static_cast<size_t>(us.size()));
+    std::transform(us.data(), us.data() + us.size(), numbers.begin(), PyDraw::u);
+    const Sequence biased = with_bias({}, bias);
+    const Draw how = draw.get();
+    std::vector<int32_t> tokens;
+    const auto on_token = watch(tokens, view(stop_ids), callback);
+    run([&] { engine_->draw(token, state.get(), numbers, how, biased.bias_ids, biased.bias_values, on_token); });
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return tokens;
+  }
+
+  py::array_t<int32_t> draw_batch(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states_in,
+                                  const std::vector<PyState*>& states_out, const std::vector<const PyDraw*>& draws,
+                                  const Doubles& us, const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases) {
+    std::vector<Sequence> sequences = batch(tokens, states_in, states_out);
+    const std::vector<Draw> how = set_draws(sequences, draws, us, biases);
+    py::array_t<int32_t> out(static_cast<py::ssize_t>(sequences.size()));
+    const std::span<int32_t> values(out.mutable_data(), sequences.size());
+    run([&] { engine_->draw_batch(sequences, values); });
+    return out;
+  }
+
+  py::array_t<int32_t> draw_on(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states,
+                               const std::vector<const PyDraw*>& draws, const Doubles& us,
+                               const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases) {
+    std::vector<Sequence> sequences = batch(tokens, states, states);
+    const std::vector<Draw> how = set_draws(sequences, draws, us, biases);
+    std::vector<float> numbers(static_cast<size_t>(us.size()));
+    std::transform(us.data(), us.data() + us.size(), numbers.begin(), PyDraw::u);
+    py::array_t<int32_t> out({us.shape(0), static_cast<py::ssize_t>(sequences.size())});
+    const std::span<int32_t> values(out.mutable_data(), static_cast<size_t>(out.size()));
+    run([&] { engine_->draw_on(sequences, numbers, values); });
+    return out;
   }
 
   py::array_t<int32_t> greedy_batch(const Tokens& tokens, const std::vector<PyState*>& states, size_t n) {
@@ -409,6 +486,41 @@ class PyEngine {
       sequences.push_back({.tokens = view(tokens[i]), .state_in = in(states_in[i]), .state_out = &states_out[i]->get()});
     }
     return sequences;
+  }
+
+  // Keeps each token that the device has found; the run ends at one of `stops`, or when the callback says so.
+  std::function<bool(int32_t)> watch(std::vector<int32_t>& tokens, std::span<const int32_t> stops, const py::object& callback) const {
+    return [&tokens, stops, &callback, calls = !callback.is_none(), this](int32_t next) {
+      tokens.push_back(next);
+      if (std::find(stops.begin(), stops.end(), next) != stops.end()) return false;
+      if (!calls) return tokens.size() % 64 != 0 || !engine_->interrupted();
+      const py::gil_scoped_acquire acquire;
+      return callback(next).cast<bool>();
+    };
+  }
+
+  static Sequence with_bias(Sequence sequence, const std::optional<std::pair<Tokens, Floats>>& bias) {
+    if (!bias) return sequence;
+    sequence.bias_ids = view(bias->first);
+    sequence.bias_values = {bias->second.data(), static_cast<size_t>(bias->second.size())};
+    return sequence;
+  }
+
+  // What the sequences point to afterwards. us: [B], or [n, B], whose first row counts. A draw may be None: no matter what.
+  std::vector<Draw> set_draws(std::vector<Sequence>& sequences, const std::vector<const PyDraw*>& draws, const Doubles& us,
+                              const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases) const {
+    const size_t B = sequences.size();
+    if (draws.size() != B || biases.size() != B || us.ndim() == 0 || static_cast<size_t>(us.shape(us.ndim() - 1)) != B ||
+        us.size() == 0)
+      throw InputError(message("draws: expected a draw, a bias and u's for each of ", B, " sequences"));
+    std::vector<Draw> how(B);
+    for (size_t i = 0; i < B; ++i) {
+      sequences[i] = with_bias(sequences[i], biases[i]);
+      if (draws[i] == nullptr) continue;
+      how[i] = draws[i]->get(us.data()[i]);
+      sequences[i].draw = &how[i];
+    }
+    return how;
   }
 
   static const State* in(PyState* state) { return state ? &state->get() : nullptr; }
@@ -452,6 +564,16 @@ void bind_engine(py::module_& m) {
       .def("write", &PyState::write, py::arg("parts"), "Takes what read() gives.")
       .def_property_readonly("nbytes", &PyState::n_bytes);
 
+  py::class_<PyDraw>(m, "Draw", "How the device draws a token: rwkvnative.sampling says what each parameter means.")
+      .def(py::init<uint32_t, double, double, double, bool, double, double, double, double, uint32_t>(), py::kw_only(),
+           py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("min_p") = 0.0, py::arg("temperature") = 1.0,
+           py::arg("bans") = false, py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("decay") = 1.0,
+           py::arg("repeat") = 1.0, py::arg("repeat_last_n") = 0)
+      .def("set_used", &PyDraw::set_used, py::arg("ids"), py::arg("counts"), py::arg("places"), py::arg("generated"),
+           py::arg("place"),
+           "The tokens that penalties are for: distinct ids int32, decayed counts among the generated ones float32, places of the last "
+           "use from 1 on (0: long ago) int32, whether they were generated; and the place of the token that is drawn next.")
+      .def_property_readonly("has_penalties", &PyDraw::has_penalties);
   py::class_<PyEngine>(m, "Engine", "A model on a device.")
       .def(py::init<const std::string&, const std::map<std::string, double>&, const std::vector<TensorTuple>&, const py::buffer&,
                     const std::string&, uint32_t, const std::string&, const std::function<void(uint64_t, uint64_t)>&, const std::string&, uint64_t, const std::string&>(),
@@ -483,6 +605,17 @@ void bind_engine(py::module_& m) {
       .def("greedy_batch", &PyEngine::greedy_batch, py::arg("tokens"), py::arg("states"), py::arg("n"),
            "int32 [n, B]: n times the best next token of each sequence after the one before, first after `tokens`. Each state "
            "has then seen its token and all of the new ones but the last.")
+      .def("can_draw", &PyEngine::can_draw, py::arg("sequences"), py::arg("penalties"),
+           "Whether the device draws tokens of so many sequences at once, some of them with penalties or none.")
+      .def("draw", &PyEngine::draw, py::arg("token"), py::arg("state"), py::arg("us"), py::arg("draw"), py::arg("bias").none(true),
+           py::arg("stop_ids"), py::arg("callback") = py::none(),
+           "As greedy(), each token drawn with the next of us: float64 [n], 0 <= u < 1. Fewer than n tokens without an end: there is "
+           "none to draw, and the state has not seen the last one.")
+      .def("draw_batch", &PyEngine::draw_batch, py::arg("tokens"), py::arg("states_in"), py::arg("states_out"), py::arg("draws"),
+           py::arg("us"), py::arg("biases"),
+           "int32 [B]: a token drawn after the last one of each sequence, -1: there is none. us: [B]. A draw of None: no matter what.")
+      .def("draw_on", &PyEngine::draw_on, py::arg("tokens"), py::arg("states"), py::arg("draws"), py::arg("us"), py::arg("biases"),
+           "int32 [n, B]: as greedy_batch(), drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing.")
       .def("hidden", &PyEngine::hidden, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            "float32 [C]: the normalized hidden state after the last token.")
       .def("candidates", &PyEngine::candidates, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <map>
 
@@ -52,10 +53,13 @@ class WebgpuBenchmark {
 
   // Greedy decoding from one token, tickets in flight, as Engine::greedy does it: at least `warm` seconds, then n tokens
   // timed.
-  py::dict decode(const std::string& tuning, double warm, size_t n, size_t profiles) {
+  // draw_top_p: draws each token from so much of the distribution instead; 0: does not.
+  py::dict decode(const std::string& tuning, double warm, size_t n, size_t profiles, float draw_top_p) {
     backend_.set_tuning(tuning);
     const Clock::time_point compile_start = Clock::now();
-    const auto program = model_->compile({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0});
+    const Readout readout = draw_top_p > 0 ? Readout::Draw : Readout::Argmax;
+    const auto program = model_->compile({.rows = 1, .sequences = 1, .readout = readout, .candidates = 0});
+    Draw draw{.top_p = draw_top_p};
     const double compile_seconds = seconds_since(compile_start);
     const int32_t token = 1;
     Sequence sequence{.tokens = std::span(&token, 1), .state_in = nullptr, .state_out = state_.get()};
@@ -66,6 +70,8 @@ class WebgpuBenchmark {
       for (size_t done = 0; more(done); ++done) {
         while (flying.size() < program->max_in_flight()) {
           const Clock::time_point start = Clock::now();
+          draw.u = std::fmod(draw.u + 0.618034f, 1.0f);
+          sequence.draw = &draw;
           flying.push_back(program->submit(std::span(&sequence, 1)));
           submit_seconds += seconds_since(start);
           sequence.tokens = {};
@@ -178,7 +184,7 @@ void bind_webgpu(py::module_& m) {
            py::arg("arch"), py::arg("config"), py::arg("tensors"), py::arg("data"), py::arg("device") = "webgpu",
            py::arg("numerics") = "int8")
       .def("decode", &WebgpuBenchmark::decode, py::arg("tuning") = "", py::arg("warm") = 0.5, py::arg("n") = 256,
-           py::arg("profiles") = 0)
+           py::arg("profiles") = 0, py::arg("draw_top_p") = 0.0f)
       .def("batch", &WebgpuBenchmark::batch, py::arg("tuning") = "", py::arg("sequences") = 1, py::arg("rows") = 1,
            py::arg("candidates") = 0, py::arg("warm") = 0.5, py::arg("n") = 16, py::arg("profiles") = 0);
   m.def("webgpu_unavailable", &webgpu_unavailable,

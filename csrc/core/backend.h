@@ -60,15 +60,46 @@ enum class Readout {
   Hidden,      // [sequences][n_embd]: the input of the head matrix at the last token
   Candidates,  // [sequences] sorted top-k with the log of the sum over the whole vocabulary
   Argmax,      // [sequences] token ids
+  Draw,        // [sequences] token ids, as each sequence's Draw says; where LoadedModel::most_drawn() allows
+};
+
+// How a token is drawn: in this order the bias (Sequence), the penalties, top_k, top_p, min_p, the temperature, and then the
+// first token by falling logit and rising id whose running probability exceeds u. python/rwkvnative/sampling/ defines each
+// and is the reference: a backend's float32 sums may decide otherwise only where its float64 sums are within 1e-6 of a bound.
+struct Draw {
+  // A token that came before.
+  struct Used {
+    int32_t id;
+    float count;     // among the generated ones, decayed
+    uint32_t place;  // of its last use, counted from 1; 0: too long ago for repeat_last_n
+    bool generated;
+  };
+
+  float u = 0;          // 0 <= u < 1
+  uint32_t top_k = 0;   // 0: no limit
+  float top_p = 1;      // 1: off
+  float min_p = 0;      // 0: off
+  float temperature = 1;
+  bool bans = false;    // a bias bans tokens
+  float presence = 0, frequency = 0, decay = 1;  // OccurrencePenalty
+  float repeat = 1;                              // RepeatPenalty
+  uint32_t repeat_last_n = 0;
+  uint32_t place = 1;  // of the token that is drawn; one more than that of the last one used
+  // Each token used so far; null: the device still knows them, the one that it drew last included.
+  const std::vector<Used>* used = nullptr;
+
+  bool has_occurrence() const { return presence != 0 || frequency != 0; }
+  bool has_penalties() const { return has_occurrence() || repeat != 1; }
 };
 
 // One sequence's share of a submit. state_in may be null (a fresh state) and may be state_out.
 struct Sequence {
-  std::span<const int32_t> tokens;  // empty: the token that this Program's previous submit found (Readout::Argmax)
+  std::span<const int32_t> tokens;  // empty: the token that this Program's previous submit found (Argmax, Draw)
   const State* state_in = nullptr;
   State* state_out = nullptr;
-  std::span<const int32_t> bias_ids = {};  // Candidates, Argmax: added to these logits before the choice
+  std::span<const int32_t> bias_ids = {};  // Candidates, Argmax, Draw: added to these logits before the choice
   std::span<const float> bias_values = {};
+  const Draw* draw = nullptr;  // Readout::Draw; null: no matter what is drawn
 };
 
 struct CandidateList {
@@ -81,7 +112,7 @@ struct CandidateList {
 struct Result {
   std::span<const float> values;  // logits or hidden
   std::vector<CandidateList> candidates;
-  std::span<const int32_t> tokens;  // Argmax
+  std::span<const int32_t> tokens;  // Argmax, Draw; -1: the logits are not finite, or every token is banned
 };
 
 // The most work a Program takes at once; a submit may bring less.
@@ -89,7 +120,7 @@ struct Shape {
   uint32_t rows = 1;
   uint32_t sequences = 1;
   Readout readout = Readout::LastLogits;
-  uint32_t candidates = 0;  // k, for Readout::Candidates
+  uint32_t candidates = 0;  // k, for Readout::Candidates; for Readout::Draw 1 if any sequence has penalties
 
   auto operator<=>(const Shape&) const = default;
 };
@@ -132,6 +163,8 @@ class LoadedModel {
   virtual uint32_t logits_rows() const { return prefill_rows(); }  // the most rows of a submit that logits are made of
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
   virtual MemoryUse memory() const { return {}; }
+  // Sequences that a Program draws tokens of at once, at most; 0: none can.
+  virtual uint32_t most_drawn() const { return 0; }
   // Whether there is less room left than a few states may soon want: a cache of Programs should give some up.
   virtual bool short_of_room() const { return false; }
   // Whether running it reads the plan's tensors.

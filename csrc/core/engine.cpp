@@ -40,6 +40,10 @@ void Engine::set_tuning(const std::string& text) {
   programs_.clear();
 }
 
+uint32_t Engine::rounded_up(size_t sequences) const {
+  return std::min(std::bit_ceil(static_cast<uint32_t>(sequences)), max_batch());
+}
+
 Program& Engine::program(const Shape& shape) {
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;
@@ -124,13 +128,14 @@ void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t 
       Sequence sequence = sequences[part.sequence];
       sequence.tokens = sequence.tokens.subspan(part.begin, part.rows);
       if (part.begin != 0) sequence.state_in = sequence.state_out;
+      if (!part.last) sequence.draw = nullptr;
       submit.push_back(sequence);
       one_token_each &= part.rows == 1;
       any_ends |= part.last;
     }
     // Few shapes, so that a crowd that comes and goes does not compile for each of its sizes.
     const bool reads = readout == Readout::AllLogits || (any_ends && readout != Readout::None);
-    const uint32_t n_sequences = std::min(std::bit_ceil(static_cast<uint32_t>(parts.size())), rows);
+    const uint32_t n_sequences = rounded_up(parts.size());
     Program& ready = program({.rows = one_token_each ? n_sequences : rows,
                               .sequences = n_sequences,
                               .readout = reads ? readout : Readout::None,
@@ -242,17 +247,21 @@ void abandon(Program& program, std::deque<Ticket>& flying) {
 
 void Engine::greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token) {
   check({&token, 1});
-  if (n == 0) return;
   const Lock lock(mutex_);
-  Program& step = program({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0});
+  feed_back(program({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0}), token, state, n,
+            [](std::span<Sequence>, size_t) {}, on_token);
+}
 
-  // The device feeds itself; tickets are kept in flight. When the caller ends the run early, tokens past the end are
-  // already under way: each step writes a state of its own, and the one that the caller has seen is taken.
+// The device feeds itself; tickets are kept in flight. When the caller ends the run early, tokens past the end are
+// already under way: each step writes a state of its own, and the one that the caller has seen is taken.
+void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, const Prepare& prepare,
+                       const std::function<bool(int32_t)>& on_token) {
   const size_t ahead = std::max(1u, step.max_in_flight());
   if (ahead == 1) {
     Sequence sequence{.tokens = {&token, 1}, .state_in = &state, .state_out = &state};
     for (size_t i = 0; i < n; ++i) {
       check_file();
+      prepare({&sequence, 1}, i);
       const int32_t next = step.wait(with_room(&step, [&] { return step.submit({&sequence, 1}); })).tokens[0];
       check_file();
       sequence.tokens = {};
@@ -271,13 +280,15 @@ void Engine::greedy(int32_t token, State& state, size_t n, const std::function<b
   try {
     for (bool going = true; going && seen < n;) {
       while (submitted < n && flying.size() < ahead) {
-        const Sequence sequence{.tokens = submitted == 0 ? std::span<const int32_t>(&token, 1) : std::span<const int32_t>(),
-                                .state_in = after(submitted),
-                                .state_out = after(submitted + 1)};
+        Sequence sequence{.tokens = submitted == 0 ? std::span<const int32_t>(&token, 1) : std::span<const int32_t>(),
+                          .state_in = after(submitted),
+                          .state_out = after(submitted + 1)};
+        prepare({&sequence, 1}, submitted);
         flying.push_back(step.submit({&sequence, 1}));
         ++submitted;
       }
       const int32_t next = take(step, flying).tokens[0];
+      if (next < 0) break;
       ++seen;
       going = on_token(next);
     }
@@ -301,23 +312,27 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
     sequences.push_back({.tokens = tokens.subspan(i, 1), .state_in = states[i], .state_out = states[i]});
   check(sequences, true);
   const Lock lock(mutex_);
-  const uint32_t rounded = std::min(std::bit_ceil(static_cast<uint32_t>(tokens.size())), max_batch());
-  Program& step = program({.rows = rounded, .sequences = rounded, .readout = Readout::Argmax, .candidates = 0});
+  const uint32_t rounded = rounded_up(tokens.size());
+  feed_back(program({.rows = rounded, .sequences = rounded, .readout = Readout::Argmax, .candidates = 0}), sequences, n,
+            [](std::span<Sequence>, size_t) {}, out);
+}
 
-  // In place and in order: the device feeds itself, and tickets are kept in flight.
+// In place and in order: the device feeds itself, and tickets are kept in flight.
+void Engine::feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, std::span<int32_t> out) {
   std::deque<Ticket> flying;
   size_t submitted = 0, seen = 0;
   try {
     while (seen < n) {
       while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
         check_file();
+        prepare(sequences, submitted);
         flying.push_back(step.submit(sequences));
         ++submitted;
         for (Sequence& sequence : sequences) sequence.tokens = {};
       }
       const std::span<const int32_t> found = take(step, flying).tokens;
       check_file();
-      std::copy_n(found.begin(), tokens.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * tokens.size()));
+      std::copy_n(found.begin(), sequences.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * sequences.size()));
     }
   } catch (...) {
     abandon(step, flying);

@@ -76,6 +76,19 @@ class Engine {
   // last. The sequences do not end early: that is the caller's matter. At most max_batch() of them.
   void greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out);
 
+  // Drawing on the device, where LoadedModel::most_drawn() and the memory allow it: whether a step of that many sequences can, some of
+  // them with penalties or none. A token that it cannot give, for logits that are not finite or all banned, is -1.
+  bool can_draw(uint32_t sequences, bool penalties);
+  // As greedy(), each token drawn as `draw` says with the next of the numbers `us`: at most us.size() tokens. Ends before a
+  // token that there is none of, the state being that before the token in vain.
+  void draw(int32_t token, State& state, std::span<const float> us, const Draw& draw, std::span<const int32_t> bias_ids,
+            std::span<const float> bias_values, const std::function<bool(int32_t)>& on_token);
+  // As candidates_batch(), with a token for each sequence, as its `draw` says.
+  void draw_batch(std::span<const Sequence> sequences, std::span<int32_t> out);
+  // As greedy_batch(), for sequences of a token each, whose state_in is state_out; us and out are [n][sequences.size()]. Past
+  // a -1 a sequence's tokens and state mean nothing.
+  void draw_on(std::span<const Sequence> sequences, std::span<const float> us, std::span<int32_t> out);
+
   // Sequences that one submit takes at most.
   uint32_t max_batch() const { return model_->logits_rows(); }
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
@@ -97,6 +110,8 @@ class Engine {
     if (file_ && model_->reads_file()) file_->check();
   }
   Program& program(const Shape& shape);
+  // Of so many sequences, the number that a Program is compiled for.
+  uint32_t rounded_up(size_t sequences) const;
   // What `make` gives; where the device has no room for it, the Programs but `kept` go first.
   template <class Make>
   auto with_room(const Program* kept, Make make);
@@ -104,6 +119,12 @@ class Engine {
   // ends. sink(result, parts): result entry i is of parts[i].
   void run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
            const std::function<void(const Result&, Parts)>& sink);
+  // What greedy() and draw() have in common: `prepare` says more of the i-th submit.
+  using Prepare = std::function<void(std::span<Sequence>, size_t i)>;
+  void feed_back(Program& step, int32_t token, State& state, size_t n, const Prepare& prepare,
+                 const std::function<bool(int32_t)>& on_token);
+  void feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, std::span<int32_t> out);
+  Shape draw_shape(uint32_t sequences, bool penalties) const;
   void choose(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
               std::span<float> log_sum_exps);
   void check(std::span<const Sequence> sequences, bool numbered) const;

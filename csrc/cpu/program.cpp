@@ -130,6 +130,7 @@ void CpuProgram::read_out() {
   const size_t V = plan_.n_vocab, k = shape_.candidates;
   switch (shape_.readout) {
     case Readout::None: break;
+    case Readout::Draw: throw InputError("[cpu] the CPU draws no tokens: LoadedModel::most_drawn() is 0");
     case Readout::LastLogits:
     case Readout::AllLogits: result_.values = {workspace_.logits.data(), head_rows_.size() * V}; break;
     case Readout::Hidden: result_.values = {normed_.data(), head_rows_.size() * plan_.n_embd}; break;

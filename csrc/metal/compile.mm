@@ -115,6 +115,8 @@ void Compiler::allocate() {
   switch (shape_.readout) {
     case Readout::None:
       break;
+    case Readout::Draw:
+      throw InputError("[metal] compile: no tokens are drawn here: LoadedModel::most_drawn() is 0");
     case Readout::LastLogits:
     case Readout::AllLogits:
       compiled_.result_bytes = uint64_t{head_rows()} * plan_.n_vocab * sizeof(float);

@@ -346,6 +346,7 @@ Result DeviceProgram::unpack(Flight& flight) {
   const auto* floats = reinterpret_cast<const float*>(memory);
   switch (shape_.readout) {
     case Readout::None:
+    case Readout::Draw:  // refused by compile.mm
       break;
     case Readout::LastLogits:
     case Readout::AllLogits:

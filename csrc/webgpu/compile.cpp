@@ -193,7 +193,7 @@ void Compiler::allocate() {
   compiled_.params = device_.create_buffer("params", 16 * (1 + uint64_t{shape_.sequences} + shape_.rows), kUsage);
   compiled_.tokens = device_.create_buffer("tokens", 4 * uint64_t{shape_.sequences}, kUsage);
   compiled_.dummy = device_.create_buffer("no weights", 16, kUsage);
-  if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax) {
+  if (shape_.readout == Readout::Candidates || shape_.readout == Readout::Argmax || shape_.readout == Readout::Draw) {
     compiled_.bias =
         device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
   }

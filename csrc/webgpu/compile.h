@@ -139,8 +139,11 @@ class Compiler {
   bool covers_state() const;
   // compile_choice.cpp
   void add_choice();
+  void add_bias();
   void add_argmax();
   void add_candidates();
+  // compile_draw.cpp
+  void add_draw();
 
   struct SlotUse {
     bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16

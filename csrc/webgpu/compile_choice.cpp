@@ -21,14 +21,26 @@ void Compiler::add_choice() {
     throw InputError("[webgpu] compile: Candidates needs a number of candidates, got 0");
   if (shape_.readout == Readout::Argmax) add_argmax();
   if (shape_.readout == Readout::Candidates) add_candidates();
+  if (shape_.readout == Readout::Draw) add_draw();
 }
 
 // The constants that kernels/candidates.wgsl's users share, and their buffers.
 static ShaderText choice_text(const SlotPlace& logits, uint32_t workgroup = kWorkgroup) {
   ShaderText text;
   text.constant("kWorkgroup", workgroup).constant("kLogits", 4 * logits.values).constant("kLogitsStride", logits.padded);
-  text.file("candidates");
+  text.file("logit_keys").file("candidates");
   return text;
+}
+
+// Takes compiled_.entries, which are made already.
+void Compiler::add_bias() {
+  const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
+                                     {compiled_.tokens.get()},
+                                     {compiled_.entries.get()},
+                                     {compiled_.bias.get()}};
+  ShaderText text = choice_text(slot(compiled_.logits_slot));
+  dispatch("add_bias", text.file("add_bias").str(), Bindings::Choice,
+           model_.pipelines->bind("add_bias", Bindings::Choice, ranges), Grid::Bias, kWorkgroup);
 }
 
 void Compiler::add_argmax() {
@@ -42,8 +54,7 @@ void Compiler::add_argmax() {
                                        {compiled_.bias.get()}};
     return model_.pipelines->bind(label, Bindings::Choice, ranges);
   };
-  ShaderText bias = choice_text(logits);
-  dispatch("add_bias", bias.file("add_bias").str(), Bindings::Choice, bind("add_bias"), Grid::Bias, kWorkgroup);
+  add_bias();
   for (bool first : {true, false}) {
     ShaderText text = choice_text(logits);
     text.constant("kFirst", first)
@@ -75,12 +86,11 @@ void Compiler::add_candidates() {
                                        {compiled_.bias.get()}};
     return model_.pipelines->bind(label, Bindings::Choice, ranges);
   };
-  ShaderText bias = choice_text(logits);
-  dispatch("add_bias", bias.file("add_bias").str(), Bindings::Choice, bind("add_bias"), Grid::Bias, kWorkgroup);
+  add_bias();
   if (compiled_.candidates_on_host) return;
   ShaderText text = choice_text(logits, std::bit_floor(std::min(kMostTopKThreads, max_threads_)));
   text.constant("kSlice", kSlice).constant("kKeep", k).constant("kVocabulary", plan_.n_vocab);
-  text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("top_k");
+  text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("sort").file("top_k");
   cost_ = choice_cost(plan_);
   dispatch("top_k", text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, 1);
 }

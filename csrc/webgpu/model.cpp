@@ -125,6 +125,8 @@ MemoryUse DeviceModel::memory() const {
   return use;
 }
 
+uint32_t DeviceModel::most_drawn() const { return webgpu::most_drawn(*parts_->device, parts_->plan->n_vocab); }
+
 bool DeviceModel::short_of_room() const {
   const MemoryAccount& account = parts_->device->memory();
   if (account.budget() == 0) return false;

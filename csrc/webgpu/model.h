@@ -38,6 +38,7 @@ class DeviceModel final : public LoadedModel {
   uint32_t logits_rows() const override { return parts_->logits_rows; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
+  uint32_t most_drawn() const override;
   bool short_of_room() const override;
   bool reads_file() const override { return parts_->weights->table_on_host(); }
 

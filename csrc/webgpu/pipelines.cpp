@@ -12,6 +12,7 @@ constexpr std::array<uint32_t, 4> kMainNumbers = {0, 1, 2, 3};
 constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
 constexpr std::array<uint32_t, 6> kPartsNumbers = {0, 1, 2, 3, 4, 5};
 constexpr std::array<uint32_t, 4> kChoiceNumbers = {1, 3, 4, 5};
+constexpr std::array<uint32_t, 6> kDrawNumbers = {1, 3, 4, 5, 6, 7};
 
 std::span<const uint32_t> numbers(Bindings bindings) {
   switch (bindings) {
@@ -22,6 +23,8 @@ std::span<const uint32_t> numbers(Bindings bindings) {
       return kPartsNumbers;
     case Bindings::Choice:
       return kChoiceNumbers;
+    case Bindings::Draw:
+      return kDrawNumbers;
     default:
       return kMainNumbers;
   }
@@ -73,6 +76,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kWrite}});
   product_ = make_layout(device, "product", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kRead}});
   choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
+  draw_ = make_layout(device, "draw", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}, {6, kWrite}, {7, kWrite}});
   state_ = make_layout(device, "state", {{0, kWrite, true}});
   // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.
   other_state_ = make_layout(device, "other state", {{0, kWrite, true}});
@@ -85,6 +89,7 @@ Pipelines::Pipelines(const Device& device) : device_(device) {
   parts_pipeline_ = make_pipeline_layout(device, "parts", {parts_.get()});
   product_pipeline_ = make_pipeline_layout(device, "product", {product_.get()});
   choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
+  draw_pipeline_ = make_pipeline_layout(device, "draw", {draw_.get()});
   state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
   state_other_pipeline_ =
       make_pipeline_layout(device, "state from another", {main_.get(), state_.get(), other_state_.get()});
@@ -106,6 +111,8 @@ WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
       return main_halves_.get();
     case Bindings::Choice:
       return choice_.get();
+    case Bindings::Draw:
+      return draw_.get();
     default:
       return main_.get();
   }
@@ -123,6 +130,8 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
       return main_halves_pipeline_.get();
     case Bindings::Choice:
       return choice_pipeline_.get();
+    case Bindings::Draw:
+      return draw_pipeline_.get();
     case Bindings::MainState:
       return state_pipeline_.get();
     case Bindings::MainStateOther:

@@ -19,6 +19,7 @@ enum class Bindings {
   Parts,           // and 3 a table of what the dispatch works on, 4 sums, 5 float16 activations to write
   Product,         // the same, 5 to read
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
+  Draw,            // 1 activations, 3 tokens, 4 entries, 5 draws, 6 places, 7 history
   MainState,       // and group 1: a part of the state
   MainStateOther,  // MainState, and group 2: the same part of another state
   MainStates,      // and group 1: a layer of the states of a block; group 2: the table of sequences
@@ -70,9 +71,9 @@ class Pipelines {
   WGPUPipelineLayout carrying_layout(Bindings bindings);
 
   const Device& device_;
-  BindGroupLayoutHandle main_, main_halves_, embed_, parts_, product_, choice_, state_, other_state_, states_, sequences_, carry_;
+  BindGroupLayoutHandle main_, main_halves_, embed_, parts_, product_, choice_, draw_, state_, other_state_, states_, sequences_, carry_;
   PipelineLayoutHandle main_pipeline_, main_halves_pipeline_, embed_pipeline_, parts_pipeline_, product_pipeline_, choice_pipeline_,
-      state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_;
+      draw_pipeline_, state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_;
   std::map<Bindings, PipelineLayoutHandle> carrying_pipelines_;
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;

@@ -57,7 +57,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
     if (sequence.state_out == nullptr) throw InputError("[webgpu] submit: a sequence has no state to write");
     device_state(*sequence.state_out, model_->states.get());
     if (sequence.state_in != nullptr) device_state(*sequence.state_in, model_->states.get());
-    if (sequence.tokens.empty() && !(has_choice_ && shape_.readout == Readout::Argmax)) {
+    if (sequence.tokens.empty() && !(has_choice_ && chooses())) {
       throw InputError("[webgpu] submit: a sequence without tokens needs an earlier submit that chose one");
     }
     const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(sequence.tokens.size()));
@@ -83,6 +83,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
   params_[1] = work.sequences;
   params_[2] = work.head_rows;
   prepare_bias(sequences, work);
+  if (shape_.readout == Readout::Draw) prepare_draws(sequences, work);
   prepare_states(sequences);
   if (compiled_.table_rows) gather_table_rows(sequences);
   if (params_ != written_params_) {
@@ -111,7 +112,7 @@ void DeviceProgram::gather_table_rows(std::span<const Sequence> sequences) {
 }
 
 void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work) {
-  if (shape_.readout != Readout::Candidates && shape_.readout != Readout::Argmax) return;
+  if (shape_.readout != Readout::Candidates && !chooses()) return;
   bias_.assign(4, 0u);
   for (uint32_t s = 0; s < sequences.size(); ++s) {
     const Sequence& sequence = sequences[s];
@@ -188,6 +189,7 @@ void DeviceProgram::bind_one_state(WGPUComputePassEncoder pass, const Dispatch& 
 void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences,
                            const Work& work, bool carries) const {
   if (dispatch.grid == Grid::Bias && work.bias == 0) return;
+  if (dispatch.grid == Grid::History && work.used == 0) return;
   dawn().ComputePassEncoderSetPipeline(pass, dispatch.kernel->pipeline.get());
   dawn().ComputePassEncoderSetBindGroup(pass, 0, dispatch.group.get(), 0, nullptr);
   if (const uint32_t number = dispatch.kernel->carry_group; number != 0) {
@@ -226,6 +228,9 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
       break;
     case Grid::Bias:
       x = ceil_div(work.bias, dispatch.x);
+      break;
+    case Grid::History:
+      x = ceil_div(work.used, dispatch.x);
       break;
     case Grid::SequenceRows:
       bind_one_state(pass, dispatch, sequences[0]);
@@ -304,7 +309,7 @@ void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
 uint64_t DeviceProgram::scratch_bytes() const {
   uint64_t bytes = compiled_.activations.buffer().size + compiled_.activations.halves().size;
   for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.table_rows,
-                               &compiled_.sums})
+                               &compiled_.sums, &compiled_.draws, &compiled_.places, &compiled_.history, &compiled_.used})
     bytes += buffer->size;
   for (const Buffer& table : compiled_.tables) bytes += table.size;
   if (table_) bytes += table_->device_bytes();
@@ -326,6 +331,7 @@ uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) con
       if (compiled_.candidates_on_host) return uint64_t{head_rows} * act[compiled_.logits_slot].padded * sizeof(float);
       return uint64_t{sequences} * compiled_.result_stride * 8;
     case Readout::Argmax:
+    case Readout::Draw:
       return uint64_t{sequences} * sizeof(uint32_t);
   }
   return 0;
@@ -333,7 +339,7 @@ uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) con
 
 std::pair<WGPUBuffer, uint64_t> DeviceProgram::result_source() const {
   const Activations& act = compiled_.activations;
-  if (shape_.readout == Readout::Argmax) return {compiled_.tokens.get(), 0};
+  if (chooses()) return {compiled_.tokens.get(), 0};
   if (shape_.readout == Readout::Candidates && !compiled_.candidates_on_host) return {compiled_.entries.get(), 0};
   const size_t slot = shape_.readout == Readout::Hidden ? compiled_.hidden_slot : compiled_.logits_slot;
   return {act.buffer().get(), uint64_t{16} * act[slot].values};
@@ -351,6 +357,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
 
   EncoderHandle encoder = device.create_encoder("program");
   encode_states(encoder.get(), sequences);
+  if (compiled_.history) forget_histories(encoder.get(), sequences);
   if (!compiled_.runs.empty()) {
     encode_streaming(encoder, sequences, work);
   } else {
@@ -376,7 +383,7 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     callback.callback = [](WGPUQueueWorkDoneStatus, WGPUStringView, void*, void*) {};
     flight.future = dawn().QueueOnSubmittedWorkDone(device.queue(), callback);
   }
-  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  has_choice_ = has_choice_ || chooses();
   flight.ticket = ++last_ticket_;
   return flight.ticket;
 }
@@ -398,11 +405,12 @@ Result DeviceProgram::wait(Ticket ticket) {
 
 Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
   Result result;
-  if (shape_.readout == Readout::Argmax) {
+  if (chooses()) {
     flight.ids.resize(flight.sequences);
     std::memcpy(flight.ids.data(), mapped, flight.sequences * sizeof(int32_t));
     result.tokens = flight.ids;
     if (compiled_.table_rows) chosen_ = flight.ids;
+    for (int32_t& id : chosen_) id = std::max(id, 0);  // nothing to choose from: the caller stops here
     return result;
   }
   if (shape_.readout == Readout::Candidates) {

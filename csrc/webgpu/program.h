@@ -26,6 +26,7 @@ enum class Grid {
   HeadTiles,     // x * ceil(head rows / tile)
   Sequences,     // x * sequences
   Bias,          // ceil(bias entries / x)
+  History,       // ceil(used tokens / x)
   SequenceRows,  // rows * x, of the one sequence whose state the kernel is given
   EachSequence,  // x, likewise
   StatesRows,       // once a block of states: rows * x
@@ -62,6 +63,7 @@ struct Compiled {
   BindGroupHandle carries_nothing;
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
+  Buffer draws, places, history, used;  // of Readout::Draw: kernels/draw.wgsl, draw_history.wgsl
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
   std::vector<Buffer> tables;  // of Bindings::Parts
   size_t logits_slot = 0, hidden_slot = 0;
@@ -99,12 +101,14 @@ class DeviceProgram final : public Program {
   };
   // The numbers of one submit that grids depend on.
   struct Work {
-    uint32_t rows = 0, sequences = 0, head_rows = 0, bias = 0;
+    uint32_t rows = 0, sequences = 0, head_rows = 0, bias = 0, used = 0;
   };
 
   Work prepare(std::span<const Sequence> sequences);
   void gather_table_rows(std::span<const Sequence> sequences);
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
+  void prepare_draws(std::span<const Sequence> sequences, Work& work);
+  void forget_histories(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
   void prepare_states(std::span<const Sequence> sequences);
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
   // carries: its share of a unit too.
@@ -119,6 +123,7 @@ class DeviceProgram final : public Program {
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
   void encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
+  bool chooses() const { return shape_.readout == Readout::Argmax || shape_.readout == Readout::Draw; }
   // Bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;
@@ -133,7 +138,7 @@ class DeviceProgram final : public Program {
   std::vector<Flight> flights_;
   Ticket last_ticket_ = 0;
   std::vector<uint32_t> params_, written_params_;
-  std::vector<uint32_t> bias_;
+  std::vector<uint32_t> bias_, draws_, used_;
   bool has_choice_ = false;  // a token chosen by an earlier submit is on the device
   std::vector<int32_t> chosen_;       // the same, on the host, if that gathers the table's rows
   std::vector<std::byte> table_rows_;
@@ -141,5 +146,7 @@ class DeviceProgram final : public Program {
 
 // compile.cpp
 Compiled compile(const LoadedParts& model, const Shape& shape);
+// compile_draw.cpp
+uint32_t most_drawn(const Device& device, uint32_t n_vocab);
 
 }  // namespace rwkvnative::webgpu

@@ -123,6 +123,37 @@ class State:
         """att_shift [L, C], ffn_shift [L, C], wkv [L, H, N (value), N (key)]."""
     def write(self, parts: dict[str, npt.NDArray[np.float32]]) -> None: ...
 
+class Draw:
+    """How the device draws a token: see rwkvnative.sampling. bans: a bias bans tokens."""
+
+    def __init__(
+        self,
+        *,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        temperature: float = 1.0,
+        bans: bool = False,
+        presence: float = 0.0,
+        frequency: float = 0.0,
+        decay: float = 1.0,
+        repeat: float = 1.0,
+        repeat_last_n: int = 0,
+    ) -> None: ...
+    def set_used(
+        self,
+        ids: npt.NDArray[np.int32],
+        counts: npt.NDArray[np.float32],
+        places: npt.NDArray[np.int32],
+        generated: npt.NDArray[np.bool_],
+        place: int,
+    ) -> None:
+        """The tokens that penalties are for: distinct ids, decayed counts among the generated ones, places of the last use from
+        1 on (0: long ago), whether they were generated; and the place of the token that is drawn next."""
+
+    @property
+    def has_penalties(self) -> bool: ...
+
 class Engine:
     def __init__(
         self,
@@ -215,6 +246,44 @@ class Engine:
         biases: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None],
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """`candidates` of B sequences: ids int32 [B, k], logits float32 [B, k], logsumexp float32 [B]."""
+
+    def can_draw(self, sequences: int, penalties: bool) -> bool:
+        """Whether the device draws tokens of so many sequences at once, some of them with penalties or none."""
+
+    def draw(
+        self,
+        token: int,
+        state: State,
+        us: npt.NDArray[np.float64],
+        draw: Draw,
+        bias: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None,
+        stop_ids: npt.NDArray[np.int32],
+        callback: Callable[[int], bool] | None = None,
+    ) -> list[int]:
+        """As `greedy`, each token drawn with the next of us, 0 <= u < 1. Fewer tokens without an end: there is none to draw (the
+        logits are not finite, or all are banned), and the state has not read the last one."""
+
+    def draw_batch(
+        self,
+        tokens: Sequence[npt.NDArray[np.int32]],
+        states_in: Sequence[State | None],
+        states_out: Sequence[State],
+        draws: Sequence[Draw | None],
+        us: npt.NDArray[np.float64],
+        biases: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None],
+    ) -> npt.NDArray[np.int32]:
+        """int32 [B]: a token drawn after the last one of each of B sequences, with us [B]; -1: there is none. A draw of None: no
+        matter what."""
+
+    def draw_on(
+        self,
+        tokens: Sequence[npt.NDArray[np.int32]],
+        states: Sequence[State],
+        draws: Sequence[Draw],
+        us: npt.NDArray[np.float64],
+        biases: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None],
+    ) -> npt.NDArray[np.int32]:
+        """int32 [n, B]: as `greedy_batch`, drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing."""
 
     def greedy_batch(self, tokens: npt.NDArray[np.int32], states: Sequence[State], n: int) -> npt.NDArray[np.int32]:
         """int32 [n, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B]. Each state

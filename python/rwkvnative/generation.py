@@ -124,6 +124,7 @@ class _Run:
         # `_front` has read the first `_n_read` of prompt + tokens; -1: unknown, an interrupted call left it behind, or the
         # state was a batch's and serves another sequence now.
         self._front_state: _core.State | None = None
+        self._back_state: _core.State | None = None
         self._n_read = 0
         self.burst_seconds = STREAM_SECONDS
         self.keep_prompt_state = False
@@ -147,7 +148,7 @@ class _Run:
             if self.max_tokens == 0:
                 self.finish_reason = "length"
                 return
-            steps = self._argmax_steps() if self.chain.is_argmax else self._sampled_steps()
+            steps = self._device_steps() if self._on_device() else self._host_steps()
             while True:
                 begin = time.perf_counter()
                 more = next(steps, False)
@@ -179,11 +180,31 @@ class _Run:
             if self.progress is not None:
                 self.progress(end, n)
 
-    def _sampled_steps(self) -> Iterator[bool]:
+    def _on_device(self) -> bool:
+        """Whether the device chooses the tokens, so that it need not wait for the host between them."""
+        if self.chain.is_argmax:
+            return True
+        chain = self.chain.on_device
+        return chain is not None and self._engine.can_draw(1, chain.has_penalties)
+
+    def _host_steps(self) -> Iterator[bool]:
         """One step per token; yields True while there may be more."""
+        token = int(self.prompt[-1])
+        limit = self.max_tokens
+        while limit is None or len(self.tokens) < limit:
+            token = self._host_step(token)
+            if not self.take(token):
+                return
+            yield True
+        self.finish_reason = "length"
+
+    def _host_step(self, token: int) -> int:
+        """Reads a token and draws the next."""
         engine, n_vocab = self._engine, self.model.n_vocab
-        back = engine.new_state()
-        last = np.array([self.prompt[-1]], np.int32)
+        if self._back_state is None:
+            self._back_state = engine.new_state()
+        back = self._back_state
+        last = np.array([token], np.int32)
 
         read_logits: npt.NDArray[np.float32] | None = None  # of this step, if the list of the device was too short
 
@@ -198,23 +219,17 @@ class _Run:
                 read_logits[ids] += values
             return Candidates.from_logits(read_logits, k)
 
-        limit = self.max_tokens
-        while limit is None or len(self.tokens) < limit:
-            token = self.chain.next_token(fetch, n_vocab)
-            read_logits = None
-            self._front_state, back = back, self._front
-            self._n_read += 1
-            if not self.take(token):
-                return
-            last[0] = token
-            yield True
-        self.finish_reason = "length"
+        token = self.chain.next_token(fetch, n_vocab)
+        self._front_state, self._back_state = back, self._front
+        self._n_read += 1
+        return token
 
-    def _argmax_steps(self) -> Iterator[bool]:
+    def _device_steps(self) -> Iterator[bool]:
         """The device feeds its own choices back, several tokens at a time."""
         token = int(self.prompt[-1])
         stop_ids = np.fromiter(sorted(self.stop_ids), np.int32, len(self.stop_ids))
         watch = self._keep_going if self.assembler.has_stops else None
+        chain = None if self.chain.is_argmax else self.chain.on_device
         limit = self.max_tokens
         n = 1
         while limit is None or len(self.tokens) < limit:
@@ -222,24 +237,34 @@ class _Run:
                 n = min(n, limit - len(self.tokens))
             n_read, self._n_read = self._n_read, -1
             begin = time.perf_counter()
-            new = self._engine.greedy(token, self._front, n, stop_ids, watch)
+            if chain is None:
+                new = self._engine.greedy(token, self._front, n, stop_ids, watch)
+            else:
+                us = self.chain.uniforms(n)
+                new = self._engine.draw(token, self._front, np.array(us), chain.draw, chain.bias, stop_ids, watch)
             seconds = time.perf_counter() - begin
             self._n_read = n_read + len(new)  # `token` and all of the new ones but the last
-            token = new[-1]
+            token = new[-1] if new else token
             if watch is None:
                 for t in new:
                     self._keep_going(t)
             if self.assembler.stop_found is not None:
                 self._stopped_by_text()
                 return
-            if self._ends_at(token):
+            if new and self._ends_at(token):
                 return
-            n = max(1, min(2 * n, int(self.burst_seconds * len(new) / max(seconds, 1e-9))))
+            if chain is not None and len(new) < n:  # there is none to draw: the host knows why
+                self.chain.give_back(us[len(new) :])
+                token = self._host_step(token)
+                if not self.take(token):
+                    return
+            n = max(1, min(2 * n, int(self.burst_seconds * max(len(new), 1) / max(seconds, 1e-9))))
             yield True
         self.finish_reason = "length"
 
     def _keep_going(self, token: int) -> bool:
-        """Takes a token that greedy decoding found; False if it ends the text."""
+        """Takes a token that the device has chosen; False if it ends the text."""
+        self.chain.accept(token)
         if token in self.stop_ids:
             return False
         self.tokens.append(token)

@@ -6,7 +6,6 @@
 // Bitonic sort in workgroup memory; sums of exp(logit - best) in an order that depends on the workgroup's size alone.
 const kAtOnce = 8u;  // loads under way
 
-var<workgroup> sorted: array<vec2<u32>, kSlice>;
 var<workgroup> sums: array<f32, kWorkgroup>;
 var<workgroup> collected: atomic<u32>;
 var<workgroup> n_collected: u32;
@@ -15,25 +14,6 @@ var<workgroup> n_collected: u32;
 fn key_of(sequence: u32, id: u32) -> u32 {
   let key = logit_key(act[kLogits + sequence * kLogitsStride + min(id, kVocabulary - 1u)]);
   return select(0u, key, id < kVocabulary);
-}
-
-// Sorts the first `count` entries, a power of two.
-fn sort(thread: u32, count: u32) {
-  for (var size = 2u; size <= count; size *= 2u) {
-    for (var step = size / 2u; step > 0u; step /= 2u) {
-      for (var i = thread; i < count / 2u; i += kWorkgroup) {
-        let low = 2u * step * (i / step) + i % step;
-        let high = low + step;
-        let best_first = (low & size) == 0u;
-        if (comes_first(sorted[high], sorted[low]) == best_first) {
-          let swap = sorted[low];
-          sorted[low] = sorted[high];
-          sorted[high] = swap;
-        }
-      }
-      workgroupBarrier();
-    }
-  }
 }
 
 // Sum over the workgroup of each thread's value.
@@ -87,7 +67,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let n = workgroupUniformLoad(&n_collected);
   if (n <= kSlice) {
     var count = kSlice;
-    while (count / 2u >= max(n, kKeep)) { count /= 2u; }
+    while (count / 2u >= max(max(n, kKeep), 8u)) { count /= 2u; }
     for (var i = n + thread; i < count; i += kWorkgroup) { sorted[i] = kNothing; }
     workgroupBarrier();
     sort(thread, count);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .candidates import Candidates, NeedMoreCandidates
+from .on_device import DeviceChain
 from .samplers import Bias, Greedy, Sampler, merge_biases
 
 __all__ = ["DEVICE_K", "HOST_K", "SamplerChain"]
@@ -38,6 +40,8 @@ class SamplerChain:
         self._sticky_k = 0
         self._sticky_left = 0
         self._pending: _Draw | None = None
+        self._next_us: deque[float] = deque()  # given back
+        self.on_device = DeviceChain.of(self.samplers)
         self._with_bias = [s for s in self.samplers if _overrides(s, "bias")]
         self._with_apply = [s for s in self.samplers if _overrides(s, "apply")]
         self._with_accept = [s for s in self.samplers if _overrides(s, "accept")]
@@ -66,7 +70,7 @@ class SamplerChain:
         if self._pending is None:
             bias = merge_biases([s.bias() for s in self._with_bias]) if self._with_bias else None
             k = _list_length(max(self._wanted, self._sticky_k), n_vocab)
-            self._pending = _Draw(bias, float(self._random()), k)
+            self._pending = _Draw(bias, self.uniforms(1)[0], k)
         return self._pending.k, self._pending.bias
 
     def offer(self, candidates: Candidates, n_vocab: int) -> int | None:
@@ -85,13 +89,26 @@ class SamplerChain:
             draw.k = _list_length(max(draw.k + 1, DEVICE_K[-1] + 1, need.at_least or 0), n_vocab)
             return None
         self._pending = None
+        self.accept(token)
         if self._sticky_left:
             self._sticky_left -= 1
             if self._sticky_left == 0:
                 self._sticky_k = 0
+        return token
+
+    def accept(self, token: int) -> None:
+        """Tells the samplers a token that was drawn elsewhere."""
         for sampler in self._with_accept:
             sampler.accept(token)
-        return token
+
+    def uniforms(self, n: int) -> list[float]:
+        """The next n of the sequence's uniform numbers."""
+        given_back = [self._next_us.popleft() for _ in range(min(n, len(self._next_us)))]
+        return given_back + self._random(n - len(given_back)).tolist()
+
+    def give_back(self, uniforms: Sequence[float]) -> None:
+        """Takes back the last ones, which no token was drawn with."""
+        self._next_us.extendleft(reversed(uniforms))
 
     @staticmethod
     def _draw(candidates: Candidates, u: float) -> int:

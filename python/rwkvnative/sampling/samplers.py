@@ -90,12 +90,17 @@ class OccurrencePenalty(Sampler):
     """
 
     def __init__(self, presence: float = 0.0, frequency: float = 0.0, decay: float = 1.0) -> None:
-        self._presence = checks.number("presence_penalty", presence, low=-1e6, high=1e6)
-        self._frequency = checks.number("frequency_penalty", frequency, low=-1e6, high=1e6)
-        self._decay = checks.number("penalty_decay", decay, low=0.0, high=1.0)
+        self.presence = checks.number("presence_penalty", presence, low=-1e6, high=1e6)
+        self.frequency = checks.number("frequency_penalty", frequency, low=-1e6, high=1e6)
+        self.decay = checks.number("penalty_decay", decay, low=0.0, high=1.0)
         self._index: dict[int, int] = {}
         self._ids = np.empty(64, np.int32)
         self._counts = np.empty(64, np.float64)
+
+    @property
+    def counts(self) -> dict[int, float]:
+        """Generated token -> its decayed count."""
+        return {token: float(self._counts[i]) for token, i in self._index.items()}
 
     def start(self, prompt: Sequence[int], n_vocab: int) -> None:
         self._index.clear()
@@ -104,12 +109,12 @@ class OccurrencePenalty(Sampler):
         n = len(self._index)
         if n == 0:
             return None
-        return self._ids[:n], (self._counts[:n] * -self._frequency - self._presence).astype(np.float32)
+        return self._ids[:n], (self._counts[:n] * -self.frequency - self.presence).astype(np.float32)
 
     def accept(self, token: int) -> None:
         n = len(self._index)
-        if self._decay != 1.0:
-            self._counts[:n] *= self._decay
+        if self.decay != 1.0:
+            self._counts[:n] *= self.decay
         i = self._index.get(token)
         if i is not None:
             self._counts[i] += 1
@@ -132,23 +137,28 @@ class RepeatPenalty(Sampler):
     """
 
     def __init__(self, penalty: float, last_n: int = 64) -> None:
-        self._penalty = checks.number("repeat_penalty", penalty, above=0.0)
-        self._last_n = checks.integer("repeat_last_n", last_n, low=0)
+        self.penalty = checks.number("repeat_penalty", penalty, above=0.0)
+        self.last_n = checks.integer("repeat_last_n", last_n, low=0)
         self._window: deque[int] = deque()
         self._counts = np.zeros(0, np.int32)  # per token id, within the window
         self._n_distinct = 0
+
+    @property
+    def window(self) -> list[int]:
+        """The last tokens, up to last_n of them."""
+        return list(self._window)
 
     def start(self, prompt: Sequence[int], n_vocab: int) -> None:
         self._window.clear()
         self._counts = np.zeros(n_vocab, np.int32)
         self._n_distinct = 0
-        for token in prompt[max(0, len(prompt) - self._last_n) :]:
+        for token in prompt[max(0, len(prompt) - self.last_n) :]:
             self.accept(int(token))
 
     def accept(self, token: int) -> None:
-        if self._last_n == 0:
+        if self.last_n == 0:
             return
-        if len(self._window) == self._last_n:
+        if len(self._window) == self.last_n:
             oldest = self._window.popleft()
             self._counts[oldest] -= 1
             self._n_distinct -= int(self._counts[oldest] == 0)
@@ -160,12 +170,12 @@ class RepeatPenalty(Sampler):
         c = candidates
         seen = self._counts[c.ids] > 0
         n_seen = int(np.count_nonzero(seen))
-        if c.tail_count and self._penalty < 1 and n_seen < self._n_distinct:
+        if c.tail_count and self.penalty < 1 and n_seen < self._n_distinct:
             raise NeedMoreCandidates()
         if n_seen == 0 and (c.tail_count == 0 or self._n_distinct == 0):
             return c
         changed = c.logits[seen]
-        changed = np.where(changed > 0, changed / self._penalty, changed * self._penalty)
+        changed = np.where(changed > 0, changed / self.penalty, changed * self.penalty)
         ids, logits = _merge(c.ids[~seen], c.logits[~seen], c.ids[seen], changed)
         if c.tail_count == 0:
             return Candidates(ids, logits, float(logits[0]))
@@ -208,16 +218,16 @@ class TopK(Sampler):
     """Keeps the k most likely tokens (Fan et al. 2018)."""
 
     def __init__(self, k: int) -> None:
-        self._k = checks.integer("top_k", k, low=1)
+        self.k = checks.integer("top_k", k, low=1)
 
     @property
     def wants(self) -> int:
-        return self._k
+        return self.k
 
     def apply(self, candidates: Candidates) -> Candidates:
-        if candidates.tail_count and len(candidates) < self._k:
-            raise NeedMoreCandidates(self._k)
-        return candidates.first(self._k)
+        if candidates.tail_count and len(candidates) < self.k:
+            raise NeedMoreCandidates(self.k)
+        return candidates.first(self.k)
 
 
 class Greedy(TopK):
@@ -231,24 +241,24 @@ class TopP(Sampler):
     """Keeps the smallest set of most likely tokens whose probability reaches p (nucleus, Holtzman et al. 2020)."""
 
     def __init__(self, p: float) -> None:
-        self._p = checks.number("top_p", p, low=0.0, high=1.0)
+        self.p = checks.number("top_p", p, low=0.0, high=1.0)
 
     def apply(self, candidates: Candidates) -> Candidates:
-        if self._p == 1.0:
+        if self.p == 1.0:
             return candidates
-        return candidates.first(candidates.index_at(self._p, strict=False) + 1)
+        return candidates.first(candidates.index_at(self.p, strict=False) + 1)
 
 
 class MinP(Sampler):
     """Keeps the tokens whose probability is at least p times that of the most likely one (Nguyen et al. 2024)."""
 
     def __init__(self, p: float) -> None:
-        self._p = checks.number("min_p", p, low=0.0, high=1.0)
+        self.p = checks.number("min_p", p, low=0.0, high=1.0)
 
     def apply(self, candidates: Candidates) -> Candidates:
-        if self._p == 0.0:
+        if self.p == 0.0:
             return candidates
-        lowest = float(candidates.logits[0]) + math.log(self._p)
+        lowest = float(candidates.logits[0]) + math.log(self.p)
         if candidates.tail_count and candidates.ceiling >= lowest:
             raise NeedMoreCandidates()
         return candidates.first(int(np.count_nonzero(candidates.logits >= lowest)))
@@ -283,17 +293,17 @@ class Temperature(Sampler):
     """
 
     def __init__(self, t: float) -> None:
-        self._t = checks.number("temperature", t, above=0.0)
+        self.t = checks.number("temperature", t, above=0.0)
 
     def apply(self, candidates: Candidates) -> Candidates:
         c = candidates
-        if self._t == 1.0:
+        if self.t == 1.0:
             return c
-        logits = c.logits / self._t
-        peak = c.peak / self._t
+        logits = c.logits / self.t
+        peak = c.peak / self.t
         if c.tail_count == 0:
             return Candidates(c.ids, logits, peak)
-        q = 1 / self._t
+        q = 1 / self.t
         top = math.exp(min((q - 1) * (c.ceiling - c.peak), 700.0))
         low, high = c.tail_low * top, c.tail_count * (c.tail_high / c.tail_count) ** q
         if q > 1:
@@ -305,7 +315,7 @@ class Temperature(Sampler):
             tail_count=c.tail_count,
             tail_low=min(low, high),
             tail_high=high,
-            ceiling=c.ceiling / self._t,
+            ceiling=c.ceiling / self.t,
         )
 
 
