@@ -138,16 +138,39 @@ def test_states_of_results_go_on(model: Model) -> None:
         np.testing.assert_allclose(result.state.numpy()[1].wkv, expected.numpy()[1].wkv, rtol=1e-4, atol=1e-5)
 
 
+class Called:
+    """An engine, and which of its methods were asked for."""
+
+    def __init__(self, engine) -> None:
+        self._engine, self.called = engine, set()
+
+    def __getattr__(self, name: str):
+        self.called.add(name)
+        return getattr(self._engine, name)
+
+
 def test_on_a_software_gpu(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Greedy, so that the CPU's rounding and lavapipe's agree: steps, bursts on the device, a late comer. Prompts of one token,
-    because lavapipe takes a minute to compile what reads more; ragged batches on it are test_webgpu_states.py's."""
+    """As on the CPU: steps, bursts of tokens that the device chooses, greedily or drawn, a late comer; and, with a chain that is the
+    host's, candidates. Prompts of one token, because lavapipe takes a minute to compile what reads more; ragged
+    batches on it are test_webgpu_states.py's."""
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
     synthetic.make_model(tmp_path / "m.gguf", n_layer=1)
-    prompts = [[5], [60], [7]]
+    greedy = {"temperature": 0}
+    penalties = {"presence_penalty": 0.5, "frequency_penalty": 0.5, "penalty_decay": 0.9, "repeat_penalty": 1.5, "repeat_last_n": 4}
+    batches = [
+        [greedy, greedy, greedy],
+        [{"top_p": 0.9}, greedy, {"top_k": 30, "min_p": 0.01, "temperature": 1.3, "logit_bias": {3: 2.0, 9: -float("inf")}}],
+        [penalties, {"top_p": 0.9}, penalties | greedy],
+        [{"typical_p": 0.9}, penalties],
+    ]
+    prompts = [[{"prompt": [5 + i], "seed": i, **options} for i, options in enumerate(batch)] for batch in batches]
     with Model(tmp_path / "m.gguf", "cpu", numerics="f32") as cpu:
-        expected = [cpu.generate(p, 12, temperature=0).tokens for p in prompts]
+        expected = [[cpu.generate([p], 12)[0].tokens for p in batch] for batch in prompts]
     with Model(tmp_path / "m.gguf", webgpu_devices.require("llvmpipe"), numerics="f32") as gpu:
-        assert tokens(gpu.generate(prompts, 12, temperature=0, batch_size=2)) == expected
+        gpu._engine = engine = Called(gpu._engine)
+        for batch, texts in zip(prompts, expected, strict=True):
+            assert tokens(gpu.generate(batch, 12, batch_size=2)) == texts
+        assert engine.called >= {"greedy_batch", "draw_batch", "draw_on", "candidates_batch"}
 
 
 # ----------------------------------------------------------------------------------------------------------- scheduling

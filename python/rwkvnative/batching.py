@@ -10,6 +10,7 @@ one to read and one to write, so that a step can be repeated for a sampler that 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from .errors import DeviceError, InputError, RwkvError
 from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run
 from .sampling import Candidates
+from .sampling.candidates import not_usable
 from .sampling.chain import DEVICE_K
 from .sampling.checks import integer
 from .sampling.params import SamplingOptions
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .generation import Generation, Stop, _Run
     from .model import Model, Progress, Tokens
     from .sampling import Sampler
+    from .sampling.samplers import Bias
     from .state import State
 
 __all__ = ["BatchStream", "PromptOptions", "default_batch_size", "is_batch", "start_batch"]
@@ -120,6 +123,7 @@ class _Batch:
         self._waiting = deque(enumerate(runs))
         self._active: list[_Place] = []
         self._spare_states: list[_core.State] = []
+        self._device_draws = True  # until it has no room to
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
         self._seconds_per_token = 0.0
 
@@ -129,7 +133,7 @@ class _Batch:
             while self._waiting or self._active:
                 yield from self._enter()
                 if self._active:
-                    yield from self._greedy_burst() if self._all_greedy() else self._step()
+                    yield from self._burst() if self._all_on_device() else self._step()
         finally:
             for i, run in enumerate(self.runs):
                 if not self.finished[i]:
@@ -198,22 +202,14 @@ class _Batch:
     def _step(self) -> Iterator[tuple[int, str]]:
         begin = time.perf_counter()
         shares = self._shares()
-        listed, by_logits, silent = [], [], []
-        for place, n in shares:
-            if n < len(place.unread):
-                silent.append((place, n))
-            else:
-                k, _ = place.run.chain.request(self._n_vocab)
-                (listed if k < self._n_vocab and k <= DEVICE_K[-1] else by_logits).append((place, n))
+        silent = [(place, n) for place, n in shares if n < len(place.unread)]
+        choosing = [(place, n) for place, n in shares if n == len(place.unread)]
         tokens: list[tuple[_Place, int]] = []
-        undecided: list[tuple[_Place, int]] = []
-        if listed:
-            tokens, undecided = self._choose_listed(listed, silent)
-        elif silent and not by_logits:
-            self._engine.forward_batch(*self._submit(silent), "none")
-        if by_logits or undecided:
-            with_them = [] if listed else silent
-            tokens += self._choose_by_logits(by_logits + undecided, with_them)
+        if choosing and self._can_draw([place for place, _ in choosing], len(shares)):
+            drawn = self._draw(choosing, silent)
+            if drawn is not None:
+                tokens, choosing, silent = *drawn, []
+        tokens += self._choose(choosing, silent)
 
         read = 0
         for place, n in shares:
@@ -232,6 +228,62 @@ class _Batch:
                 self._progress(self._n_prompt_read, self._n_prompt)
         for place, goes_on in going.values():
             yield from self._show(place, goes_on)
+
+    def _choose(
+        self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
+    ) -> list[tuple[_Place, int]]:
+        """The host draws."""
+        listed, by_logits = [], []
+        for place, n in choosing:
+            k, _ = place.run.chain.request(self._n_vocab)
+            (listed if k < self._n_vocab and k <= DEVICE_K[-1] else by_logits).append((place, n))
+        tokens: list[tuple[_Place, int]] = []
+        undecided: list[tuple[_Place, int]] = []
+        if listed:
+            tokens, undecided = self._choose_listed(listed, silent)
+        elif silent and not by_logits:
+            self._engine.forward_batch(*self._submit(silent), "none")
+        if by_logits or undecided:
+            with_them = [] if listed else silent
+            tokens += self._choose_by_logits(by_logits + undecided, with_them)
+        return tokens
+
+    def _can_draw(self, places: Sequence[_Place], n_sequences: int) -> bool:
+        """Whether the device can draw for all of these, in a step of so many sequences."""
+        chains = [place.run.chain.on_device for place in places]
+        if not self._device_draws or any(chain is None for chain in chains):
+            return False
+        return self._engine.can_draw(n_sequences, any(chain.has_penalties for chain in chains if chain is not None))
+
+    def _draw(
+        self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
+    ) -> tuple[list[tuple[_Place, int]], list[tuple[_Place, int]]] | None:
+        """The device draws: the tokens, and those sequences that it found none for; None if it has no room to."""
+        chains = [place.run.chain for place, _ in choosing]
+        us = [chain.uniforms(1) for chain in chains]
+        found: Sequence[int] = [-1] * len(chains)
+        draws, biases = self._draws_of([place for place, _ in choosing])
+        rest = [None] * len(silent)
+        try:
+            found = self._engine.draw_batch(
+                *self._submit([*choosing, *silent]), [*draws, *rest], np.array([u for (u,) in us] + [0.0] * len(rest)), [*biases, *rest]
+            ).tolist()[: len(chains)]
+        except DeviceError:  # if it is more than that, the host's step will say so
+            self._device_draws = False
+        tokens, undecided = [], []
+        for (place, n), chain, u, token in zip(choosing, chains, us, found, strict=True):
+            if token < 0:
+                chain.give_back(u)
+                undecided.append((place, n))
+            else:
+                chain.accept(token)
+                tokens.append((place, token))
+        return (tokens, undecided) if self._device_draws else None
+
+    @staticmethod
+    def _draws_of(places: Sequence[_Place]) -> tuple[list[_core.Draw], list[Bias | None]]:
+        chains = [place.run.chain.on_device for place in places]
+        return [chain.draw for chain in chains if chain is not None], [chain.bias for chain in chains if chain is not None]
 
     def _submit(
         self, shares: Sequence[tuple[_Place, int]]
@@ -281,23 +333,31 @@ class _Batch:
             error.add_note(f"while choosing a token of prompt {place.index}")
             raise
 
-    # ---- many tokens of greedy sequences ----
+    # ---- many tokens that the device chooses ----
+
+    def _all_on_device(self) -> bool:
+        if len(self._active) > self._most_greedy or any(place.spare_state is not None or place.reading for place in self._active):
+            return False
+        return self._all_greedy() or self._can_draw(self._active, len(self._active))
 
     def _all_greedy(self) -> bool:
-        return len(self._active) <= self._most_greedy and all(
-            place.run.chain.is_argmax and place.spare_state is None and not place.reading for place in self._active
-        )
+        return all(place.run.chain.is_argmax for place in self._active)
 
-    def _greedy_burst(self) -> Iterator[tuple[int, str]]:
+    def _burst(self) -> Iterator[tuple[int, str]]:
         begin = time.perf_counter()
         left = [run.max_tokens - len(run.tokens) for run in (p.run for p in self._active) if run.max_tokens is not None]
         timely = int(self.burst_seconds / self._seconds_per_token) if self._seconds_per_token else 1
         n = max(1, min(*left, timely, _BURST_TOKENS) if left else min(timely, _BURST_TOKENS))
         states = [place.state for place in self._active if place.state is not None]
-        tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in self._active]), states, n)
+        if self._all_greedy():
+            tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in self._active]), states, n)
+        else:
+            us = np.array([place.run.chain.uniforms(n) for place in self._active]).T
+            draws, biases = self._draws_of(self._active)
+            tokens = self._engine.draw_on([place.unread for place in self._active], states, draws, np.ascontiguousarray(us), biases)
         going = []
         for place, column in zip(self._active, tokens.T.tolist(), strict=True):
-            going.append((place, all(self._take(place, token) for token in column)))
+            going.append((place, all(self._accept(place, token) for token in column)))
             place.n_read += n
             place.unread = np.array(column[-1:], np.int32)
         seconds = time.perf_counter() - begin
@@ -305,6 +365,14 @@ class _Batch:
         self._account([(place, 1) for place in self._active], seconds)
         for place, goes_on in going:
             yield from self._show(place, goes_on)
+
+    def _accept(self, place: _Place, token: int) -> bool:
+        if token < 0:
+            error = not_usable(math.nan)
+            error.add_note(f"while choosing a token of prompt {place.index}")
+            raise error
+        place.run.chain.accept(token)
+        return self._take(place, token)
 
     def _show(self, place: _Place, goes_on: bool) -> Iterator[tuple[int, str]]:
         text = place.run.assembler.take()

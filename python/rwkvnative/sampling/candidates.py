@@ -76,7 +76,7 @@ class Candidates:
         values = logits.astype(np.float64)
         peak = float(values[0])
         if not (math.isfinite(peak) and math.isfinite(logsumexp)):
-            raise _not_usable(peak)
+            raise not_usable(peak)
         last = float(values[-1])
         if last <= BANNED_LOGIT / 2:  # everything that is not banned is listed
             return cls._without_banned(ids, values, peak)
@@ -105,7 +105,7 @@ class Candidates:
         peak = float(logits.max())  # NaN if any is
         n_vocab = len(logits)
         if not math.isfinite(peak):
-            raise _not_usable(peak)
+            raise not_usable(peak)
         if k is None or k >= n_vocab:
             order = np.argsort(-logits, kind="stable").astype(np.int32)
             return cls._without_banned(order, logits[order].astype(np.float64), peak)
@@ -169,5 +169,6 @@ class Candidates:
         return min(index, len(running) - 1)  # rounding of the last sum
 
 
-def _not_usable(peak: float) -> RwkvError:
+def not_usable(peak: float) -> RwkvError:
+    """What is wrong with logits whose highest is `peak`."""
     return RwkvError(f"[sampling] the model's logits are not finite (the highest is {peak}); its weights or the state are damaged")
