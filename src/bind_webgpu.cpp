@@ -55,7 +55,7 @@ class WebgpuBenchmark {
   // timed.
   // draw_top_p: draws each token from so much of the distribution instead; 0: does not.
   py::dict decode(const std::string& tuning, double warm, size_t n, size_t profiles, float draw_top_p) {
-    backend_.set_tuning(tuning);
+    tune(tuning);
     const Clock::time_point compile_start = Clock::now();
     const Readout readout = draw_top_p > 0 ? Readout::Draw : Readout::Argmax;
     const auto program = model_->compile({.rows = 1, .sequences = 1, .readout = readout, .candidates = 0});
@@ -106,7 +106,7 @@ class WebgpuBenchmark {
   // submits timed.
   py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, uint32_t candidates, double warm,
                  size_t n, size_t profiles) {
-    backend_.set_tuning(tuning);
+    tune(tuning);
     const Clock::time_point compile_start = Clock::now();
     const Readout readout = candidates != 0 ? Readout::Candidates : rows == 1 ? Readout::Argmax : Readout::None;
     const auto program =
@@ -152,6 +152,10 @@ class WebgpuBenchmark {
   }
 
  private:
+  void tune(const std::string& tuning) {
+    backend_.set_tuning(tuning);
+    if (model_->wants_reload()) model_->reload();
+  }
   // label -> (dispatches, microseconds) of one submit
   std::map<std::string, std::pair<size_t, double>> profile(Program& program, std::span<const Sequence> sequences,
                                                            size_t profiles) const {

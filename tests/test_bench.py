@@ -80,6 +80,15 @@ def test_the_least_work_of_a_test_counts_weights_once_a_step(gguf):
     subject.close()
 
 
+def test_the_first_layers_value_lora_is_as_the_converter_makes_it():
+    """A copy of the in-context learning rate's, whose rank llama.cpp wants of it (--peer with --random)."""
+    size = random_model_module.Size(2, 256, (32, 96, 64, 32), n_vocab=300)
+    types = random_model_module.TensorTypes("F16", "F16", "F16", "F16", "F32")
+    shapes = {name: ne for name, _, ne, _, _ in random_model_module.small_random_model(size, types).tensors}
+    assert shapes["blk.0.time_mix_v1.weight"] == shapes["blk.0.time_mix_a1.weight"] != shapes["blk.1.time_mix_v1.weight"]
+    assert shapes["blk.0.time_mix_v2.weight"] == shapes["blk.0.time_mix_a2.weight"]
+
+
 def test_tests_are_every_prompt_then_every_count_at_every_batch():
     assert [t.label for t in bench_tests([0, 32], [8, 4], [1, 2])] == ["pp32", "tg8", "tg8 b2", "tg4", "tg4 b2"]
     assert BenchTest("decode", 8, 4).n_tokens == 32

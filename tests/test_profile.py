@@ -185,6 +185,21 @@ def test_gpu_steps_account_for_every_byte(gpu_subject, rows):
     check_step(record, gpu_subject)
 
 
+def test_every_op_of_tiled_products_moves_bytes(gpu_subject):
+    """Adding up the splits' sums too."""
+    gpu_subject.engine.set_tuning("matmat=4,matmat_rows=2")
+    try:
+        ops = {op["label"]: op for op in gpu_subject.engine.profile(4, 1, 1, 0.0)["ops"]}
+    finally:
+        gpu_subject.engine.set_tuning("")
+    assert all(op["bytes"] > 0 for op in ops.values())
+    key, reduce = ops["linear ffn_hidden"], ops["reduce linear ffn_hidden"]
+    outputs = 4 * 1024 * 4  # rows x width, float32
+    assert reduce["bytes"] % outputs == 0 and reduce["bytes"] >= 2 * outputs  # sums of one split or more in, the result out
+    sums = reduce["bytes"] - outputs
+    assert key["bytes"] == 1024 * 160 + 4 * 256 * 4 + sums  # Q4_K with scales as bytes, its rows padded to 16 bytes; float32 in
+
+
 def test_profiling_changes_no_result(gpu_subject):
     engine = gpu_subject.engine
     none = np.zeros(0, np.int32)
@@ -199,7 +214,7 @@ def test_the_experiment_times_matrix_ops_and_leaves_the_engine_as_it_was(gpu_sub
     record = profiling.profile_step(gpu_subject, CEILINGS, 1, 1, 1, 0.0)
     profiling.experiment(gpu_subject, record, 1, 0.0)
     for op in record.ops:
-        expected = op.kind in ("linear", "head", "mix_linear", "lora")
+        expected = op.kind in ("linear", "head", "mix_linear", "lora") or op.label.startswith("wkv7_rows")
         assert (op.plain_microseconds is not None) == (op.constant_microseconds is not None) == expected
     engine.set_tuning("experiment=2")  # the kernels are others: so are the results
     assert engine.greedy(5, engine.new_state(), 6, none) != before

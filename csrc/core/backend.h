@@ -169,6 +169,11 @@ class LoadedModel {
   virtual bool short_of_room() const { return false; }
   // Whether running it reads the plan's tensors.
   virtual bool reads_file() const { return true; }
+  // Whether the backend's constants (Backend::set_tuning) ask for another layout of the weights than the one that was loaded. Then
+  // reload(), which reads the plan's tensors once more and needs all Programs gone; States stay. Where it throws, the model
+  // is as it was, or if even that is impossible compile() throws from then on.
+  virtual bool wants_reload() const { return false; }
+  virtual void reload() {}
 };
 
 class Backend {

@@ -38,6 +38,9 @@ void Engine::set_tuning(const std::string& text) {
   const Lock lock(mutex_);
   backend_->set_tuning(text);
   programs_.clear();
+  if (!model_->wants_reload()) return;
+  if (file_) file_->check();
+  model_->reload();
 }
 
 uint32_t Engine::rounded_up(size_t sequences) const {

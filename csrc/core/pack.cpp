@@ -1,6 +1,7 @@
 #include "core/pack.h"
 
 #include <cstring>
+#include <vector>
 
 #include "core/error.h"
 #include "core/quant_blocks.h"
@@ -292,6 +293,18 @@ void pack_rows(DType type, uint32_t ne0, const std::byte* in, size_t in_row_byte
       pack(in, ne0, out);
     }
     std::memset(out + used, 0, row_bytes - used);
+  }
+}
+
+void pack_rows_abreast(DType type, uint32_t ne0, const std::byte* in, size_t in_row_bytes, uint64_t first, uint64_t rows,
+                       uint32_t abreast, std::byte* out) {
+  constexpr size_t kPiece = 16;
+  std::vector<std::byte> packed(packed_row_bytes(type, ne0));
+  const size_t pieces = packed.size() / kPiece;
+  for (uint64_t row = first; row < first + rows; ++row, in += in_row_bytes) {
+    pack_rows(type, ne0, in, in_row_bytes, 1, packed.data());
+    std::byte* to = out + (row / abreast * abreast * pieces + row % abreast) * kPiece;
+    for (size_t p = 0; p < pieces; ++p) std::memcpy(to + p * abreast * kPiece, packed.data() + p * kPiece, kPiece);
   }
 }
 

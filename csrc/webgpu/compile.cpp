@@ -202,6 +202,17 @@ void Compiler::allocate() {
 // ---- text
 // ---------------------------------------------------------------------------------------------------------------------
 
+// What a kernel that reads rows of matrices lacks: where they are, and which threads share one. Declarations of WGSL come in any
+// order.
+static std::string layout_text(const std::string& source, uint32_t layout) {
+  ShaderText text;
+  if (source.find("row_word(") == std::string::npos) return {};  // of weights.wgsl
+  if (layout != 1) text.constant("kAbreast", layout == 0 ? UINT32_MAX : layout);
+  text.file(layout == 1 ? "layout_rows" : "layout_abreast");
+  if (source.find("lane_of(") != std::string::npos) text.file(layout == 1 ? "lanes_neighbours" : "lanes_apart");
+  return text.str();
+}
+
 bool Compiler::use_subgroups(uint32_t workgroup, uint32_t lanes) const {
   return device_.subgroups() && tuning_.subgroups != 0 && lanes <= device_.subgroup_min_size() && workgroup % subgroup_max_ == 0;
 }
@@ -250,8 +261,10 @@ BindGroupHandle Compiler::bind_main(const std::string& label, const WeightGroup*
 
 void Compiler::dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group,
                         Grid grid, uint32_t x, uint32_t tile, uint32_t state_part) {
-  const bool changed = tuned_.experiment != Experiment::None && cost_.weight_bytes != 0 && bindings != Bindings::Embed;
-  const std::string text = changed ? changed_for(tuned_.experiment, source) : source;
+  const bool embeds = bindings == Bindings::Embed;
+  const std::string whole = source + layout_text(source, embeds ? 1 : model_.layout);
+  const bool changed = tuned_.experiment != Experiment::None && cost_.weight_bytes != 0 && !embeds;
+  const std::string text = changed ? changed_for(tuned_.experiment, whole) : whole;
   const bool streams = model_.weights->streams();
   if (streams) texts_.push_back({text, bindings});
   compiled_.dispatches.push_back({.label = label,

@@ -67,6 +67,7 @@ class Compiler {
                                uint32_t workgroup, uint32_t columns, bool quantize_out) const;
   void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                    bool of_head);
+  std::string row_sum(uint32_t lanes, bool wide) const;
   // compile_matmat.cpp
   struct Tiling {
     MatMat form;

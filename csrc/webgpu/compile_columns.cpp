@@ -215,8 +215,8 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
   };
   std::string text;
   for (uint32_t r = 0; r < kind.rows; ++r) {
-    text += message("let row", r, " = part.weights + min(part.first + group * ", kind.rows, "u + ", r, "u, part.rows - 1u) * ",
-                    row_vec4s, "u;\n  ");
+    text += message("let row", r, " = row_at(part.weights, min(part.first + group * ", kind.rows, "u + ", r, "u, part.rows - 1u), ",
+                    row_vec4s, "u, part.rows);\n  ");
   }
   text += message("var sums: array<f32, ", columns * kind.rows, ">;\n  let first = slice * ", kind.lanes,
                   "u + lane;\n  var wanted = first;\n  ");

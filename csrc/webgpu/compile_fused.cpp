@@ -248,8 +248,8 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
   };
   std::string loads, dots;
   for (uint32_t r = 0; r < m.rows; ++r) {
-    loads += message("let row", r, " = part.weights + min(part.first + ", r * m.groups, "u + group, part.rows - 1u) * ",
-                     row_vec4s, "u;\n  ");
+    loads += message("let row", r, " = row_at(part.weights, min(part.first + ", r * m.groups, "u + group, part.rows - 1u), ",
+                     row_vec4s, "u, part.rows);\n  ");
   }
   for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
   for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
@@ -257,7 +257,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
                                  {"LANES", message(m.lanes)},
                                  {"ROWS", message(m.rows)},
                                  {"GROUPS", message(m.groups)},
-                                 {"ROW_SUM", message("group_sum(sums[i], ", m.lanes, "u)")}};
+                                 {"ROW_SUM", row_sum(m.lanes, false)}};
   const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
   return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
                                          {"LANES", message(m.lanes)},

@@ -61,6 +61,12 @@ std::vector<Compiler::LinearMatrix> Compiler::linear_matrices(const LinearOp& op
   return matrices;
 }
 
+// The sum over a row's threads: neighbours, of a subgroup or of several (`wide`), unless the layout has them apart.
+std::string Compiler::row_sum(uint32_t lanes, bool wide) const {
+  if (model_.layout != 1) return message("row_sum(sums[i], thread, ", lanes, "u)");
+  return wide ? message("wide_sum(sums[i], ", lanes, "u, thread)") : message("group_sum(sums[i], ", lanes, "u)");
+}
+
 void Compiler::add(const LinearOp& op, size_t op_index) {
   const std::vector<LinearMatrix> matrices = linear_matrices(op);
   std::string label = "linear";
@@ -136,7 +142,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
             {"LANES", message(kind.lanes)},
             {"ROWS", message(kind.rows)},
             {"GROUPS", message(kind.groups)},
-            {"ROW_SUM", message(wide ? "wide_sum(sums[i], " : "group_sum(sums[i], ", kind.lanes, wide ? "u, thread)" : "u)")}};
+            {"ROW_SUM", row_sum(kind.lanes, wide)}};
         const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
         std::string load, dot = "dot_f32";
         if (int8) {

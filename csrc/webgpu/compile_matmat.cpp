@@ -56,6 +56,7 @@ void Compiler::add_pack(std::span<const LinearMatrix> matrices, bool of_head) {
   text.constant("kWorkgroup", 128u).file("activations");
   include_half_tiles(text);
   text.constant("kHalvesBinding", 5u).file("halves_out").file("pack_halves");
+  for (size_t input : inputs) cost_.row_bytes += uint64_t{slot(input).width} * (4 + 2);
   dispatch("pack", text.str(), Bindings::Parts, bind_parts("pack", Bindings::Parts, nullptr, table),
            of_head ? Grid::HeadRows : Grid::RowsBy, static_cast<uint32_t>(inputs.size()));
 }
@@ -241,6 +242,8 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
         throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
       count(rows, weight, false);
       const Unfinished& place = places[static_cast<size_t>(matrix - matrices.begin())];
+      if (halves) cost_.row_bytes -= uint64_t{weight.ne0} * 2;           // inputs are float16
+      cost_.row_bytes += uint64_t{place.splits - 1} * rows.rows * 4;  // sums of each split
       const auto kind = static_cast<uint32_t>(std::find(kinds.begin(), kinds.end(), weight.type) - kinds.begin());
       if (kind == kinds.size()) kinds.push_back(weight.type);
       const uint32_t units = traits(weight.type).block_values == 1 ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
@@ -281,6 +284,9 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     workgroups += as_halves ? 1 : pieces;
     if (as_halves) quads_each = std::max(quads_each, pieces);
     ++parts;
+    const uint32_t out_bytes = (out.has_values ? (matrices[i].accumulate ? 8 : 4) : 0) + (as_halves ? 2 : 0);
+    cost_.row_bytes += uint64_t{weight.ne1} * (4 * place.splits + out_bytes);
+    cost_.row_operations += uint64_t{weight.ne1} * place.splits;
     const float scale = halves ? model_.half_scales.at(static_cast<size_t>(matrices[i].weight)) : 1.0f;
     table.insert(table.end(), {workgroups, begin, place.sums / 4, place.width / 4, place.rows * place.width / 4, place.splits,
                                weight.ne1, activation_number(matrices[i].activation, matrices[i].accumulate),

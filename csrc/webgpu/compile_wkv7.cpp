@@ -122,7 +122,8 @@ LoraText lora_text(const LoraRow& lora, const Tensor& weight, const PlacedRows& 
   LoraText text;
   const std::string type = lower(traits(weight.type).name);
   const uint32_t octets = ceil_div(weight.ne0, 8);
-  text.loads = message("let row_", lora.name, " = ", rows.at, "u + ", lora.row, " * ", rows.row_vec4s, "u;\n  ");
+  text.loads = message("let row_", lora.name, " = row_at(", rows.at, "u, ", lora.row, ", ", rows.row_vec4s, "u, ", rows.rows,
+                       "u);\n  ");
   text.sums = message("var sum_", lora.name, " = 0.0;\n  ");
   for (uint32_t step = 0; step * lora.lanes < octets; ++step) {
     const bool exact = (step + 1) * lora.lanes <= octets;

@@ -35,13 +35,16 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
       std::make_shared<StateArena>(parts_->device, parts_->pipelines, std::make_shared<StateLayout>(plan));
   // Without a budget of the caller's: what the device has, less what its driver and others keep.
   const uint64_t total = std::min(parts_->device->info().memory_bytes, parts_->device->memory().pretended_total());
-  uint64_t budget = options.max_device_memory != 0 ? options.max_device_memory : total / 16 * 15;
+  budget_ = options.max_device_memory != 0 ? options.max_device_memory : total / 16 * 15;
+  options_ = options;
+  options_.progress = nullptr;
+  parts_->layout = parts_->device->options().tuned.all.layout;
   // While the weights are uploaded: reading them for that takes as long.
   std::future<std::vector<float>> scales;
   if (parts_->device->half()) scales = std::async(std::launch::async, [&plan] { return half_scales(plan); });
   for (;;) {
     try {
-      load_weights(budget, options);
+      load_weights(options);
       if (scales.valid()) parts_->half_scales = scales.get();
       return;
     } catch (const BudgetTooSmall& error) {
@@ -55,18 +58,36 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
       const uint64_t had = parts_->device->memory().peak();
       parts_->weights = nullptr;
       parts_->stream = nullptr;
-      if (options.max_device_memory != 0 || had == 0 || had >= budget) throw;
-      budget = had / 16 * 15;
+      if (options.max_device_memory != 0 || had == 0 || had >= budget_) throw;
+      budget_ = had / 16 * 15;
     }
   }
 }
 
-void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
+void DeviceModel::reload() {
+  const auto load = [&](uint32_t layout) {
+    parts_->stream = nullptr;
+    parts_->weights = nullptr;
+    parts_->layout = layout;
+    load_weights(options_);
+  };
+  parts_->device->wait_idle();
+  const uint32_t before = parts_->layout;
+  try {
+    load(parts_->device->options().tuned.all.layout);
+  } catch (...) {
+    load(before);
+    throw;
+  }
+}
+
+void DeviceModel::load_weights(const LoadOptions& options) {
+  const uint64_t budget = budget_;
   const Device& device = *parts_->device;
   const Plan& plan = *parts_->plan;
   device.memory().set_budget(options.max_device_memory);
   device.memory().reset_peak();
-  WeightLimits limits{.budget = budget};
+  WeightLimits limits{.budget = budget, .layout = parts_->layout};
   limits.staging = std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
   uint32_t& rows = parts_->prefill_rows;
   uint32_t& logits_rows = parts_->logits_rows;
@@ -104,7 +125,10 @@ std::unique_ptr<State> DeviceModel::create_state() {
   return std::make_unique<DeviceState>(parts_->states);
 }
 
-std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) { return std::make_unique<DeviceProgram>(parts_, shape); }
+std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
+  if (!parts_->weights) throw DeviceError(message("[webgpu] ", parts_->device->info().name, ": the model's weights could not be reloaded"));
+  return std::make_unique<DeviceProgram>(parts_, shape);
+}
 
 MemoryUse DeviceModel::memory() const {
   const MemoryAccount& account = parts_->device->memory();

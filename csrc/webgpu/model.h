@@ -23,6 +23,7 @@ struct LoadedParts {
   // Tokens of a chunk of a prompt: as many as suit the device, and as many as a budget leaves room for.
   uint32_t usual_rows = 0, prefill_rows = 0;
   uint32_t logits_rows = 0;  // of them those that logits may be wanted of
+  uint32_t layout = 1;                   // of the weights: Tuning::layout
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
   std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
 };
@@ -41,11 +42,15 @@ class DeviceModel final : public LoadedModel {
   uint32_t most_drawn() const override;
   bool short_of_room() const override;
   bool reads_file() const override { return parts_->weights->table_on_host(); }
+  bool wants_reload() const override { return parts_->device->options().tuned.all.layout != parts_->layout; }
+  void reload() override;
 
  private:
   uint32_t usual_rows() const;
-  void load_weights(uint64_t budget, const LoadOptions& options);
+  void load_weights(const LoadOptions& options);
   std::shared_ptr<LoadedParts> parts_;
+  LoadOptions options_;  // what reload() takes
+  uint64_t budget_ = 0;  // bytes: the caller's, or what the device has
 };
 
 class DeviceBackend final : public Backend {

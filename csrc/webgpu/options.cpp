@@ -74,6 +74,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},
       {"mix_registers", {&Tuning::mix_registers, 0, 256, false, true}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
+      {"layout", {&Tuning::layout, 0, 256, true, false}},
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
       {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}},
@@ -163,6 +164,7 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t lanes : {8, 32}) variants.push_back(message("mix_lanes=", lanes));
   for (uint32_t rows : {1, 4}) variants.push_back(message("mix_rows=", rows));
   for (uint32_t registers : {0, 48}) variants.push_back(message("mix_registers=", registers));
+  for (uint32_t layout : {0, 8}) variants.push_back(message("layout=", layout));
   variants.emplace_back("int8=0");
   variants.emplace_back("fuse=0");
   return variants;

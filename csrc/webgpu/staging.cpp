@@ -26,12 +26,16 @@ void in_parallel(uint64_t count, uint64_t bytes, Work work) {
   for (std::thread& thread : threads) thread.join();
 }
 
-void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, std::byte* out) {
+void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, uint32_t abreast, std::byte* out) {
   const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
   in_parallel(rows, rows * row_bytes, [&](uint64_t begin, uint64_t end) {
     if (begin == end) return;
-    pack_rows(tensor.type, tensor.ne0, tensor.data + (first_row + begin) * tensor.row_bytes, tensor.row_bytes, end - begin,
-              out + begin * row_bytes);
+    const std::byte* in = tensor.data + (first_row + begin) * tensor.row_bytes;
+    if (abreast == 1) {
+      pack_rows(tensor.type, tensor.ne0, in, tensor.row_bytes, end - begin, out + begin * row_bytes);
+    } else {
+      pack_rows_abreast(tensor.type, tensor.ne0, in, tensor.row_bytes, begin, end - begin, abreast, out);
+    }
   });
 }
 
@@ -39,7 +43,7 @@ void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, std:
 
 void pack_group(const Plan& plan, const WeightGroup& group, std::byte* out) {
   for (const PlacedRows& rows : group.rows)
-    pack_parallel(plan.tensor(rows.tensor), rows.first_row, rows.rows, out + uint64_t{16} * rows.at);
+    pack_parallel(plan.tensor(rows.tensor), rows.first_row, rows.rows, rows.abreast, out + uint64_t{16} * rows.at);
 }
 
 void copy_parallel(const std::byte* in, uint64_t bytes, std::byte* out) {
@@ -80,7 +84,8 @@ void Staging::copy(WGPUBuffer target, uint64_t offset, uint64_t bytes) {
   index_ = (index_ + 1) % slots_.size();
 }
 
-// A piece is a run of the group's bytes: many small vectors, or some rows of a matrix.
+// A piece is a run of the group's bytes: many small vectors, or some rows of a matrix. Rows that lie side by side are put together
+// in host memory first, all of them.
 void Staging::upload(const Plan& plan, const WeightGroup& group, WGPUBuffer target, uint64_t offset,
                      const std::function<void(uint64_t)>& packed) {
   uint64_t piece_at = 0, piece_bytes = 0, file_bytes = 0;
@@ -96,12 +101,22 @@ void Staging::upload(const Plan& plan, const WeightGroup& group, WGPUBuffer targ
   for (const PlacedRows& placed_rows : group.rows) {
     const Tensor& tensor = plan.tensor(placed_rows.tensor);
     const uint64_t row_bytes = uint64_t{placed_rows.row_vec4s} * 16;
+    if (placed_rows.abreast != 1) {
+      flush();
+      std::vector<std::byte> whole(row_bytes * placed_rows.rows);
+      pack_parallel(tensor, placed_rows.first_row, placed_rows.rows, placed_rows.abreast, whole.data());
+      upload(whole, target, offset + piece_at);
+      piece_at += whole.size();
+      file_bytes = placed_rows.rows * tensor.row_bytes;
+      flush();
+      continue;
+    }
     for (uint64_t row = 0; row < placed_rows.rows;) {
       if (piece_bytes + row_bytes > piece_bytes_) flush();
       if (memory == nullptr) memory = next(std::max(row_bytes, std::min(piece_bytes_, group.bytes)));
       const uint64_t fit = std::max<uint64_t>(1, (piece_bytes_ - piece_bytes) / row_bytes);
       const uint64_t rows = std::min(fit, placed_rows.rows - row);
-      pack_parallel(tensor, placed_rows.first_row + row, rows, memory + piece_bytes);
+      pack_parallel(tensor, placed_rows.first_row + row, rows, 1, memory + piece_bytes);
       piece_bytes += rows * row_bytes;
       file_bytes += rows * tensor.row_bytes;
       row += rows;

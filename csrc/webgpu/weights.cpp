@@ -38,10 +38,27 @@ struct CollectTensors {
 
 uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-void append(WeightGroup& group, const Tensor& tensor, TensorId id, uint32_t first_row, uint32_t rows) {
+// The matrices that kernels find rows of by row_at() (kernels/layout_*.wgsl), and which thus can have another layout: all but the
+// table of embeddings, of which a workgroup reads one row.
+std::vector<bool> multiplied(const Plan& plan) {
+  std::vector<bool> multiplied(plan.tensors.size(), false);
+  const auto mark = [&](TensorId id) {
+    if (id != kNone) multiplied.at(static_cast<size_t>(id)) = true;
+  };
+  for (const Op& op : plan.ops) {
+    if (const auto* linear = std::get_if<LinearOp>(&op))
+      for (const LinearPart& part : linear->parts) mark(part.weight);
+    if (const auto* wkv7 = std::get_if<Wkv7Op>(&op))
+      for (TensorId id : {wkv7->w2, wkv7->a2, wkv7->v2, wkv7->g2}) mark(id);
+    if (const auto* head = std::get_if<HeadOp>(&op)) mark(head->weight);
+  }
+  return multiplied;
+}
+
+void append(WeightGroup& group, const Tensor& tensor, TensorId id, uint32_t first_row, uint32_t rows, uint32_t layout) {
   const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);
-  group.rows.push_back(
-      {id, first_row, rows, static_cast<uint32_t>(group.bytes / 16), static_cast<uint32_t>(row_bytes / 16)});
+  group.rows.push_back({id, first_row, rows, static_cast<uint32_t>(group.bytes / 16), static_cast<uint32_t>(row_bytes / 16),
+                        abreast(layout, rows)});
   group.bytes += row_bytes * rows;
 }
 
@@ -57,7 +74,7 @@ const PlacedRows& placed(const WeightGroup& group, TensorId tensor) {
 Weights::Weights(const Device& device, const Plan& plan, const WeightLimits& limits,
                  const std::function<void(uint64_t, uint64_t)>& progress)
     : device_(device) {
-  group(plan, UINT64_MAX);
+  group(plan, UINT64_MAX, limits.layout);
   if (limits.budget != 0) {
     Demand wanted = demand(limits.working);
     uint64_t all = wanted.always + wanted.table + wanted.working, layer = 0;
@@ -66,7 +83,7 @@ Weights::Weights(const Device& device, const Plan& plan, const WeightLimits& lim
       if (!unit.of_head) layer = std::max(layer, unit.bytes);
     }
     if (all > limits.budget && layer != 0) {
-      group(plan, layer);
+      group(plan, layer, limits.layout);
       wanted = demand(limits.working);
     }
     table_on_host_ = !choose_residency("webgpu", units_, wanted, limits.budget);
@@ -91,11 +108,13 @@ Demand Weights::demand(uint64_t working) const {
 }
 
 // Groups the tensors of each op, and the groups into units. Pieces of the head take at most `head_limit` bytes.
-void Weights::group(const Plan& plan, uint64_t head_limit) {
+void Weights::group(const Plan& plan, uint64_t head_limit, uint32_t layout) {
   ops_.clear();
   units_.clear();
   merged_.assign(plan.ops.size(), 0);
   embeds_.assign(plan.ops.size(), false);
+  const std::vector<bool> is_multiplied = multiplied(plan);
+  const auto layout_of = [&](TensorId id) { return is_multiplied[static_cast<size_t>(id)] ? layout : 1; };
   uint32_t unit = kNoUnit, layer = UINT32_MAX;
   const auto enter_layer = [&](const Op& op) {
     const auto* mix = std::get_if<ShiftMixOp>(&op);
@@ -121,7 +140,7 @@ void Weights::group(const Plan& plan, uint64_t head_limit) {
       for (size_t j = i; j < i + n; ++j) {
         const OpTensors tensors = std::visit(CollectTensors{}, plan.ops[j]);
         for (const auto* ids : {&tensors.together, &tensors.matrices}) {
-          for (TensorId id : *ids) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
+          for (TensorId id : *ids) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1, layout_of(id));
         }
       }
       if (group.bytes <= device_.max_binding()) {
@@ -140,7 +159,7 @@ void Weights::group(const Plan& plan, uint64_t head_limit) {
     std::vector<WeightGroup> groups;
     if (!tensors.together.empty()) {
       WeightGroup group;
-      for (TensorId id : tensors.together) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1);
+      for (TensorId id : tensors.together) append(group, plan.tensor(id), id, 0, plan.tensor(id).ne1, layout_of(id));
       if (group.bytes > limit) {
         throw DeviceError(message("[webgpu] ", device_.info().name, ": ", plan.tensor(tensors.together.front()).name,
                                   " and its companions need a binding of ", group.bytes, " bytes, the device allows ",
@@ -169,7 +188,7 @@ void Weights::group(const Plan& plan, uint64_t head_limit) {
           throw DeviceError(message("[webgpu] ", device_.info().name, ": ", tensor.name, ": 32 rows of ", row_bytes,
                                     " bytes do not fit a binding of ", limit, " bytes"));
         }
-        append(groups.back(), tensor, id, row, rows);
+        append(groups.back(), tensor, id, row, rows, embeds_[i] ? 1 : layout_of(id));
         row += rows;
       }
     }

@@ -15,7 +15,8 @@ struct PlacedRows {
   TensorId tensor = kNone;
   uint32_t first_row = 0, rows = 0;
   uint32_t at = 0;         // vec4 of the first row within the group's binding
-  uint32_t row_vec4s = 0;  // from row to row
+  uint32_t row_vec4s = 0;  // of a row, and from row to row where they lie one behind the other
+  uint32_t abreast = 1;    // rows that lie side by side (core/pack.h)
 };
 
 // What one dispatch binds.
@@ -31,6 +32,7 @@ struct WeightLimits {
   uint64_t budget = 0;         // bytes on the device for everything; 0: no limit
   uint64_t working = 0;        // of them for what is not weights
   uint64_t staging = 16 << 20;  // bytes of a staging buffer
+  uint32_t layout = 1;          // of matrices: Tuning::layout
 };
 
 class Weights {
@@ -60,7 +62,7 @@ class Weights {
   std::vector<const WeightGroup*> each_group() const;
 
  private:
-  void group(const Plan& plan, uint64_t head_limit);
+  void group(const Plan& plan, uint64_t head_limit, uint32_t layout);
   Demand demand(uint64_t working) const;
   void place();
   void place_in_buffer(WeightGroup& group);

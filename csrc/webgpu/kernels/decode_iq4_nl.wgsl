@@ -1,6 +1,6 @@
 // IQ4_NL, y = d codebook[q]. Row: codes 16 B a unit; d 2 B a unit.
 fn load_iq4_nl(row: u32, unit: u32, units: u32) -> Packed {
-  return packed_unit(weights[row + unit], weight_half_word(8u * (row + units) + unit), 0u, 0u);
+  return packed_unit(row_vec4(row, unit), row_half_word(row, 8u * units + unit), 0u, 0u);
 }
 fn unpack_iq4_nl(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

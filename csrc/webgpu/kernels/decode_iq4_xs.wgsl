@@ -1,7 +1,7 @@
 // IQ4_XS, y = d (s - 32) codebook[q]. Row: codes 16 B a unit; (d | scales_h << 16, scales_l) 8 B per 256 values.
 fn load_iq4_xs(row: u32, unit: u32, units: u32) -> Packed {
-  let head = 4u * (row + units) + 2u * (unit >> 3u);
-  return packed_unit(weights[row + unit], weight_word(head), weight_word(head + 1u), 0u);
+  let head = 4u * units + 2u * (unit >> 3u);
+  return packed_unit(row_vec4(row, unit), row_word(row, head), row_word(row, head + 1u), 0u);
 }
 fn unpack_iq4_xs(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

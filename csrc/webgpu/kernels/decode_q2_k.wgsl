@@ -1,10 +1,9 @@
 // Q2_K, y = d s q - dmin m, s and m per 16 values. Row: codes 8 B a unit; (s | m << 4) 2 B a unit; (d, dmin) 4 B per 256 values.
 fn load_q2_k(row: u32, unit: u32, units: u32) -> Packed {
-  let plane = 4u * row;
   // units is a multiple of 8: the scale plane is a whole number of words
-  return packed_unit(vec4(weight_word(plane + 2u * unit), weight_word(plane + 2u * unit + 1u), 0u, 0u),
-                weight_half_word(2u * plane + 4u * units + unit),
-                weight_word(plane + 2u * units + (units >> 1u) + (unit >> 3u)), 0u);
+  return packed_unit(vec4(row_word(row, 2u * unit), row_word(row, 2u * unit + 1u), 0u, 0u),
+                row_half_word(row, 4u * units + unit),
+                row_word(row, 2u * units + (units >> 1u) + (unit >> 3u)), 0u);
 }
 fn unpack_q2_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   let pair = packed.words.x >> (16u * (unit & 1u));

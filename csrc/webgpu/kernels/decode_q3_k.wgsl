@@ -1,12 +1,11 @@
 // Q3_K, y = d (s - 32) (q - 4), s per 16 values. Row: low two bits 8 B a unit; third bits 4 B a unit; twelve scale bytes per
 // 256 values (block_q3_k in core/quant_blocks.h); d 2 B per 256 values.
 fn load_q3_k(row: u32, unit: u32, units: u32) -> Packed {
-  let plane = 4u * row;
-  let scales = plane + 3u * units + 3u * (unit >> 3u);
-  return Packed(vec4(weight_word(plane + 2u * unit), weight_word(plane + 2u * unit + 1u), weight_word(plane + 2u * units + unit), 0u),
+  let scales = 3u * units + 3u * (unit >> 3u);
+  return Packed(vec4(row_word(row, 2u * unit), row_word(row, 2u * unit + 1u), row_word(row, 2u * units + unit), 0u),
                 vec4(0u),
-                vec4(weight_word(scales), weight_word(scales + 1u), weight_word(scales + 2u),
-                     weight_half_word(2u * plane + 6u * units + 6u * (units >> 3u) + (unit >> 3u))));
+                vec4(row_word(row, scales), row_word(row, scales + 1u), row_word(row, scales + 2u),
+                     row_half_word(row, 6u * units + 6u * (units >> 3u) + (unit >> 3u))));
 }
 fn unpack_q3_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   let bits = fifth_bits(packed.codes.z);

@@ -1,6 +1,6 @@
 // Q4_1, y = d q + m. Row: codes 16 B a unit; (d, m) 4 B a unit.
 fn load_q4_1(row: u32, unit: u32, units: u32) -> Packed {
-  return packed_unit(weights[row + unit], weight_word(4u * (row + units) + unit), 0u, 0u);
+  return packed_unit(row_vec4(row, unit), row_word(row, 4u * units + unit), 0u, 0u);
 }
 fn unpack_q4_1(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

@@ -1,7 +1,7 @@
 // Q5_0, y = d (q - 16). Row: low codes 16 B a unit; fifth bits 4 B a unit; d 2 B a unit.
 fn load_q5_0(row: u32, unit: u32, units: u32) -> Packed {
-  return packed_unit(weights[row + unit], weight_word(4u * (row + units) + unit),
-                weight_half_word(8u * (row + units) + 2u * units + unit), 0u);
+  return packed_unit(row_vec4(row, unit), row_word(row, 4u * units + unit),
+                row_half_word(row, 10u * units + unit), 0u);
 }
 fn unpack_q5_0(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

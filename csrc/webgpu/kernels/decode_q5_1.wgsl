@@ -1,7 +1,7 @@
 // Q5_1, y = d q + m. Row: low codes 16 B a unit; fifth bits 4 B a unit; (d, m) 4 B a unit.
 fn load_q5_1(row: u32, unit: u32, units: u32) -> Packed {
-  let plane = 4u * (row + units);
-  return packed_unit(weights[row + unit], weight_word(plane + unit), weight_word(plane + units + unit), 0u);
+  let plane = 4u * units;
+  return packed_unit(row_vec4(row, unit), row_word(row, plane + unit), row_word(row, plane + units + unit), 0u);
 }
 fn unpack_q5_1(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

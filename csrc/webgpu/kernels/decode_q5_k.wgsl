@@ -1,9 +1,9 @@
 // Q5_K, y = d s q - dmin m. Row: low codes 16 B a unit; fifth bits 4 B a unit; (d, dmin) 4 B per 256 values; (s, m) bytes,
 // 2 B a unit.
 fn load_q5_k(row: u32, unit: u32, units: u32) -> Packed {
-  let plane = 4u * (row + units);
-  return packed_unit(weights[row + unit], weight_word(plane + unit), weight_word(plane + units + (unit >> 3u)),
-                weight_word(plane + units + (units >> 3u) + (unit >> 1u)));
+  let plane = 4u * units;
+  return packed_unit(row_vec4(row, unit), row_word(row, plane + unit), row_word(row, plane + units + (unit >> 3u)),
+                row_word(row, plane + units + (units >> 3u) + (unit >> 1u)));
 }
 fn unpack_q5_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

@@ -1,11 +1,11 @@
 // Q6_K, y = d s (q - 32), s per 16 values. Row: low codes 16 B a unit; high two bits 8 B a unit; s (signed bytes) 2 B a unit;
 // d 2 B per 256 values.
 fn load_q6_k(row: u32, unit: u32, units: u32) -> Packed {
-  let plane = 4u * (row + units);
+  let plane = 4u * units;
   let scales = 2u * plane + 4u * units + unit;  // in halves
-  return Packed(weights[row + unit], vec4(0u),
-                vec4(weight_word(plane + 2u * unit), weight_word(plane + 2u * unit + 1u), weight_half_word(scales),
-                     weight_half_word(2u * plane + 5u * units + (unit >> 3u))));
+  return Packed(row_vec4(row, unit), vec4(0u),
+                vec4(row_word(row, plane + 2u * unit), row_word(row, plane + 2u * unit + 1u), row_half_word(row, scales),
+                     row_half_word(row, 2u * plane + 5u * units + (unit >> 3u))));
 }
 fn unpack_q6_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

@@ -4,13 +4,13 @@ struct Octet {
   high: vec4<f32>,
 }
 fn load_f32(row: u32, i: u32, octets: u32) -> Packed {
-  return Packed(weights[row + 2u * i], weights[row + 2u * i + 1u], vec4(0u));
+  return Packed(row_vec4(row, 2u * i), row_vec4(row, 2u * i + 1u), vec4(0u));
 }
 fn unpack_f32(packed: Packed) -> Octet {
   return Octet(bitcast<vec4<f32>>(packed.codes), bitcast<vec4<f32>>(packed.more_codes));
 }
 fn load_f16(row: u32, i: u32, octets: u32) -> Packed {
-  return Packed(weights[row + i], vec4(0u), vec4(0u));
+  return Packed(row_vec4(row, i), vec4(0u), vec4(0u));
 }
 fn unpack_f16(packed: Packed) -> Octet {
   let bits = packed.codes;

@@ -7,7 +7,7 @@ fn step_$NAME(part: Part, lane: u32, group: u32, tile: u32, step: u32, sums: ptr
   var blocks: array<$DECODED, $ROWS>;
   for (var r = 0u; r < $ROWSu; r++) {
     let row = min(part.first + r * $GROUPSu + group, part.rows - 1u);
-    blocks[r] = $DECODE(decode_$TYPE(part.weights + row * $STRIDEu, unit, $UNITSu));
+    blocks[r] = $DECODE(decode_$TYPE(row_at(part.weights, row, $STRIDEu, part.rows), unit, $UNITSu));
   }
   for (var m = 0u; m < kTile; m++) {
     let x = $LOAD;
@@ -16,8 +16,8 @@ fn step_$NAME(part: Part, lane: u32, group: u32, tile: u32, step: u32, sums: ptr
 }
 
 fn run_$NAME(part: Part, thread: u32, tile: u32) {
-  let lane = thread % $LANESu;
-  let group = thread / $LANESu;
+  let lane = lane_of(thread, $LANESu);
+  let group = group_of(thread, $LANESu);
   var sums: array<f32, $SUMS>;
   $BEFORE
   $STEPS

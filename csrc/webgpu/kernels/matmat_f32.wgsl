@@ -21,7 +21,7 @@ fn put_slices(part: Part, row: u32, step: u32, thread: u32) {
   let half = thread / 64u % 2u;
   var values: Sixteen;
   if (thread < 128u) {
-    let weight_row = part.weights + min(part.first + lane, part.rows - 1u) * part.stride;
+    let weight_row = row_at(part.weights, min(part.first + lane, part.rows - 1u), part.stride, part.rows);
     values = fetch(part, weight_row, step, half);
   } else {
     let quad = step * 8u + half * 4u;

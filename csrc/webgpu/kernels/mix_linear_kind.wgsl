@@ -1,8 +1,8 @@
 // Kind $NAME: $LANES threads a row, $ROWS rows a thread. The loads of the first steps come before the row is made, their
 // arithmetic after it.
 fn run_$NAME(part: Part, thread: u32) {
-  let lane = thread % $LANESu;
-  let group = thread / $LANESu;
+  let lane = lane_of(thread, $LANESu);
+  let group = group_of(thread, $LANESu);
   let tile = 0u;
   var sums: array<f32, $ROWS>;
   let vectors = load_vectors(part, thread);

@@ -1,5 +1,6 @@
 // The packed weights of one dispatch (layout: csrc/core/pack.h). A quantized row is a record of planes: the codes of its
-// units (32 consecutive values) first, then scales; `row` is the index of its first vec4, `units` the number of its units.
+// units (32 consecutive values) first, then scales; `row` is the index of its first vec4, `units` the number of its units. How
+// rows lie to each other, and thus where the others of its vec4s are, is the business of layout_*.wgsl.
 @group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
 
 // 32 values y = scale * code + offset; scale and offset of values 0..15 and of values 16..31.
@@ -27,11 +28,10 @@ fn weight_word(index: u32) -> u32 {
   return weights[index >> 2u][index & 3u];
 }
 
-// The word of a float16, by the number of the half, and which of its halves.
-fn weight_half_word(index: u32) -> u32 {
-  return weight_word(index >> 1u);
+// The word of a float16, by the number of the half in its row, and which of its halves.
+fn row_half_word(row: u32, index: u32) -> u32 {
+  return row_word(row, index >> 1u);
 }
-
 fn half_of(word: u32, index: u32) -> f32 {
   let pair = unpack2x16float(word);
   return select(pair.x, pair.y, (index & 1u) == 1u);

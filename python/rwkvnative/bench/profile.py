@@ -18,7 +18,7 @@ __all__ = ["HostPart", "OpRecord", "StepRecord", "UploadRecord", "analyse", "bou
 
 MEMORY, ARITHMETIC, LATENCY, UPLOAD, HOST, UNKNOWN = "memory", "arithmetic", "launch latency", "upload", "host", "unknown"
 # Ops that multiply matrices, by the first word of their label.
-MATRIX_KINDS = ("linear", "head", "mix_lora", "mix_linear", "lora")
+_MATRIX_KINDS = ("linear", "head", "mix_linear", "lora")
 _EXPERIMENTS = {"plain_microseconds": "experiment=1", "constant_microseconds": "experiment=2"}
 _NO_TOKENS = np.zeros(0, np.int32)
 _NO_VALUES = np.zeros(0, np.float32)
@@ -49,6 +49,11 @@ class OpRecord:
     @property
     def kind(self) -> str:
         return self.label.split(" ", 1)[0]
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether matrices are a part of it."""
+        return _multiplies(self.label)
 
     @property
     def least_microseconds(self) -> float:
@@ -160,6 +165,10 @@ class StepRecord:
         return asdict(self) | extra | {"ops": ops}
 
 
+def _multiplies(label: str) -> bool:
+    return label.split(" ", 1)[0] in _MATRIX_KINDS or label.startswith("wkv7_rows")
+
+
 def bound(memory: float, arithmetic: float, latency: float) -> str:
     """What bounds an op: the largest of the times that its bytes, its operations and a dependent dispatch need at best; all 0:
     nothing is known."""
@@ -195,7 +204,7 @@ def analyse(step: _core.StepProfile, ceilings: _core.Ceilings) -> StepRecord:
     memory_rate = ceilings["read_bytes_per_second"]
     for op, t, measured in zip(step["ops"], own, raw, strict=True):
         rate = arithmetic_rate(ceilings, op["arithmetic"])
-        if step["rows"] > step["sequences"]:  # many rows may use matrix units instead
+        if step["rows"] > 1 and _multiplies(op["label"]):  # many rows may use matrix units instead
             rate = max(rate, ceilings["matrix_per_second"])
         memory = op["bytes"] / memory_rate * 1e6 if memory_rate else 0.0
         arithmetic = op["operations"] / rate * 1e6 if rate else 0.0
@@ -241,7 +250,7 @@ def experiment(subject: Subject, record: StepRecord, repeats: int, warm_seconds:
             if [op["label"] for op in step["ops"]] != [op.label for op in record.ops]:
                 raise AssertionError("the experiment runs other ops than the profile")
             for op, changed in zip(record.ops, step["ops"], strict=True):
-                if op.kind in ("linear", "head", "mix_linear", "lora", "matmat"):
+                if op.multiplies:
                     share = op.microseconds / op.raw_microseconds if op.raw_microseconds else 0.0
                     own = max(0.1 * changed["microseconds"], changed["microseconds"] - record.overhead_microseconds)
                     setattr(op, name, own if record.overhead_microseconds else changed["microseconds"] * share)

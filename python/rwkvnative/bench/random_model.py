@@ -219,6 +219,8 @@ def _shapes(size: Size, types: TensorTypes) -> list[_Entry]:
         vector(b + "time_mix_r_k", 0.0, 0.1)
         for letter, rank, out in zip("wavg", size.ranks, (0.5, 0.5, 0.5, 2.0), strict=True):
             kind = types.decay_loras if letter == "w" else types.loras
+            if letter == "v" and i == 0:
+                rank = size.ranks[1]  # nothing reads it; the converter puts a copy of the one before there, and llama.cpp checks
             matrix(f"{b}time_mix_{letter}1", rank, c, kind, 1.0)
             matrix(f"{b}time_mix_{letter}2", c, rank, kind, out)
         for name, scale in (("receptance", 1.0), ("key", 0.5), ("value", 1.0), ("output", 0.5)):

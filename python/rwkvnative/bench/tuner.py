@@ -4,10 +4,14 @@ Every variant of the backend (workgroup sizes, threads and rows of a matrix row,
 whole model and profiled, so one profile times it on every kind of op at once. Each kind keeps its own best, by median, if that beats
 the default by a margin. Variants that fail, or whose logits differ from the default's by more than rounding, are discarded. The
 choices together are held against the default once more, as whole steps in turn, and dropped if they do not win.
+
+Variants of the whole model (int8 or float arithmetic, fused or not, the layout of the weights: for that the model is loaded anew)
+come last, on top of those choices: the best of them is taken if it makes one of the steps faster and none slower.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
@@ -53,12 +57,22 @@ class TunedPhase:
 
 
 @dataclass
+class WholeVariant:
+    """A variant of the whole model. `ratios`: of each phase, its step's time with the variant over that without."""
+
+    variant: str
+    ratios: list[float]
+    taken: bool = False
+
+
+@dataclass
 class Tuning:
-    """`text` is for ``_core.Engine.set_tuning``. `discarded`: (variant, why)."""
+    """`text` is for ``_core.Engine.set_tuning``. `discarded`: (variant, why). `whole`: the variants of the whole model."""
 
     text: str
     phases: list[TunedPhase]
     discarded: list[tuple[str, str]]
+    whole: list[WholeVariant] = field(default_factory=list)
 
 
 def combine(phase: str, choices: Sequence[Choice]) -> str:
@@ -87,77 +101,118 @@ def tune(
         raise InputError(f"[tune] the {engine.info['backend']} backend has nothing to tune")
     shapes = list(rows) if rows is not None else [1, engine.info["prefill_rows"]]
     discarded: dict[str, str] = {}
-    phases, done, text = [], 0, ""
+    # One that is neither of kinds nor valid at all fails with its reason below.
+    of_kinds = [v for v in tried if _is_of_kinds(engine, v)]
+    whole = [v for v in tried if v not in of_kinds]
+    references = {n: _reference(engine, n, "") for n in shapes}
+    phases, done, total = [], 0, len(shapes) * len(of_kinds) + len(whole)
+
+    def report() -> None:
+        nonlocal done
+        if progress is not None:
+            progress(done, total)
+        done += 1
+
     for n in shapes:
         phase = TunedPhase("decode" if n == 1 else "many", n)
-        reference = _reference(engine, n, "")
+        engine.set_tuning("")
         base = _times(engine, n, repeats, warm_seconds)
         best = {label: Choice(label, "", t, t) for label, t in base.items()}
-        whole: list[str] = []
-        for variant in tried:
-            if progress is not None:
-                progress(done, len(shapes) * len(tried))
-            done += 1
+        for variant in of_kinds:
+            report()
             if variant in discarded:
                 continue
             try:
                 engine.set_tuning(variant)
-                _check(engine, n, reference)
+                _check(engine, n, references[n])
                 times = _times(engine, n, repeats, 0.0)
             except (DeviceError, InputError, _MismatchError) as error:
                 _discard(discarded, variant, error)
-                continue
-            if not _is_of_kinds(engine, variant):
-                whole.append(variant)
                 continue
             for label, t in times.items():
                 if label in best and t < min(_KIND_MARGIN * best[label].default_microseconds, best[label].microseconds):
                     best[label] = Choice(label, variant, best[label].default_microseconds, t)
         phase.choices = [c for c in best.values() if c.variant]
-        kinds = combine(phase.name, phase.choices)
-        candidates = [c for c in ([kinds] if kinds else []) + [f"{v};{kinds}" if kinds else v for v in whole] if c]
-        _decide(engine, phase, candidates, reference, discarded, repeats)
-        if phase.text:
-            text = f"{text};{phase.text}" if text else phase.text
         phases.append(phase)
-    engine.set_tuning(text)
-    return Tuning(text, phases, list(discarded.items()))
+        _decide_kinds(engine, phase, references[n], discarded, repeats)
+    text = ";".join(phase.text for phase in phases if phase.text)
+    timed = []
+    for variant in whole:
+        report()
+        timed.append(_time_whole(engine, variant, text, references, discarded, repeats, warm_seconds))
+    tuning = Tuning(text, phases, list(discarded.items()), [t for t in timed if t is not None])
+    better = [t for t in tuning.whole if t.ratios and max(t.ratios) < 1 / _STEP_MARGIN and min(t.ratios) < _STEP_MARGIN]
+    if better:
+        taken = min(better, key=lambda t: math.prod(t.ratios))
+        taken.taken = True
+        tuning.text = f"{taken.variant};{text}" if text else taken.variant
+        for phase, ratio in zip(phases, taken.ratios, strict=True):
+            phase.seconds *= ratio
+    engine.set_tuning(tuning.text)
+    return tuning
 
 
 class _MismatchError(Exception):
     """Logits that are not the default's."""
 
 
-def _decide(
-    engine: _core.Engine,
-    phase: TunedPhase,
-    candidates: Sequence[str],
-    reference: npt.NDArray[np.float32],
-    discarded: dict[str, str],
-    repeats: int,
+def _decide_kinds(
+    engine: _core.Engine, phase: TunedPhase, reference: npt.NDArray[np.float32], discarded: dict[str, str], repeats: int
 ) -> None:
-    """Time whole steps of the default and of each candidate in turn, and take the fastest."""
-    seconds: dict[str, list[float]] = {"": []}
-    for candidate in candidates:
+    """Time whole steps of the default and of the kinds' choices in turn, and take the faster."""
+    texts = [""]
+    if candidate := combine(phase.name, phase.choices):
         try:
             engine.set_tuning(candidate)
             _check(engine, phase.rows, reference)
-            seconds[candidate] = []
+            texts.append(candidate)
         except (DeviceError, InputError, _MismatchError) as error:
             _discard(discarded, candidate, error)
+    medians = _in_turn(engine, [phase.rows], texts, repeats, 0.1)[0]
+    phase.default_seconds = medians[0]
+    faster = len(texts) == 2 and medians[1] < _STEP_MARGIN * medians[0]
+    phase.text, phase.seconds = (texts[1], medians[1]) if faster else ("", medians[0])
+
+
+def _time_whole(
+    engine: _core.Engine,
+    variant: str,
+    text: str,
+    references: dict[int, npt.NDArray[np.float32]],
+    discarded: dict[str, str],
+    repeats: int,
+    warm_seconds: float,
+) -> WholeVariant | None:
+    """Time each step with a variant of the whole model on top of the kinds' choices, and without it; None if it is discarded."""
+    both = f"{variant};{text}" if text else variant
+    try:
+        engine.set_tuning(both)
+        for rows, reference in references.items():
+            _check(engine, rows, reference)
+        medians = _in_turn(engine, list(references), [text, both], repeats, max(0.1, warm_seconds))
+    except (DeviceError, InputError, _MismatchError) as error:
+        _discard(discarded, variant, error)
+        return None
+    return WholeVariant(variant, [with_it / without for without, with_it in medians])
+
+
+def _in_turn(
+    engine: _core.Engine, shapes: Sequence[int], texts: Sequence[str], repeats: int, warm_seconds: float
+) -> list[list[float]]:
+    """Seconds of a step of each shape with each text: medians of rounds that take the texts forth and back."""
+    seconds: list[list[list[float]]] = [[[] for _ in texts] for _ in shapes]
+    order = list(range(len(texts)))
     for _ in range(_ROUNDS):
-        for candidate, times in seconds.items():
-            engine.set_tuning(candidate)
-            times.append(_step_seconds(engine, phase.rows, repeats))
-    medians = {candidate: statistics.median(times) for candidate, times in seconds.items()}
-    phase.default_seconds = medians[""]
-    winner = min(medians, key=lambda c: medians[c])
-    phase.text = winner if medians[winner] < _STEP_MARGIN * medians[""] else ""
-    phase.seconds = medians[phase.text]
+        for i in order:
+            engine.set_tuning(texts[i])
+            for rows, times in zip(shapes, seconds, strict=True):
+                times[i].append(_step_seconds(engine, rows, repeats, warm_seconds))
+        order.reverse()  # a text that the model is loaded anew for serves twice
+    return [[statistics.median(times) for times in of_shape] for of_shape in seconds]
 
 
-def _step_seconds(engine: _core.Engine, rows: int, repeats: int) -> float:
-    return engine.profile(rows, 1, repeats, 0.1)["step_seconds"]
+def _step_seconds(engine: _core.Engine, rows: int, repeats: int, warm_seconds: float) -> float:
+    return engine.profile(rows, 1, repeats, warm_seconds)["step_seconds"]
 
 
 def _times(engine: _core.Engine, rows: int, repeats: int, warm_seconds: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from .tables import print_table
 from .terminal import ProgressBar, command, note, print_json
 
 if TYPE_CHECKING:
-    from ..bench.tuner import TunedPhase
+    from ..bench.tuner import TunedPhase, Tuning
 
 
 @command
@@ -44,10 +44,12 @@ def tune(
         path = store(subject.identity, tuning.text, measured)
         if json:
             document: dict[str, Any] = {"model": subject.name, "path": str(path), "tuning": tuning.text, "discarded": tuning.discarded}
-            print_json(document | {"phases": [vars(p) | {"choices": [vars(c) for c in p.choices]} for p in tuning.phases]})
+            document["phases"] = [vars(p) | {"choices": [vars(c) for c in p.choices]} for p in tuning.phases]
+            print_json(document | {"whole": [vars(w) for w in tuning.whole]})
         else:
             for phase in tuning.phases:
                 _print_phase(phase)
+            _print_whole(tuning)
             note(f"{subject.name}: kept in {path}")
         subject.close()
 
@@ -63,3 +65,10 @@ def _print_phase(phase: TunedPhase) -> None:
         ["op", "default us", "chosen us", "ratio", "constants"], rows,
         f"{name}: {1e6 * phase.default_seconds:.1f} us by default, {1e6 * phase.seconds:.1f} us with the choice: {verdict}",
     )  # fmt: skip
+
+
+def _print_whole(tuning: Tuning) -> None:
+    headings = ["constants of the whole model", *(f"{phase.name}, times" for phase in tuning.phases), ""]
+    rows = [[w.variant, *(f"{ratio:.3f}" for ratio in w.ratios), "taken" if w.taken else ""] for w in tuning.whole]
+    if rows:
+        print_table(headings, rows, "a step's time with them over that without")
