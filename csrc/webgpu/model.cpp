@@ -133,6 +133,7 @@ std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
 MemoryUse DeviceModel::memory() const {
   const MemoryAccount& account = parts_->device->memory();
   MemoryUse use{.budget = account.budget(), .used = account.used(), .peak = account.peak()};
+  if (!parts_->weights) return use;  // see compile()
   bool whole_head = true;
   for (const Unit& unit : parts_->weights->units()) {
     if (unit.streams()) use.streamed_bytes += unit.bytes;

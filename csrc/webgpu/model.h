@@ -37,11 +37,11 @@ class DeviceModel final : public LoadedModel {
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return parts_->prefill_rows; }
   uint32_t logits_rows() const override { return parts_->logits_rows; }
-  uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
+  uint64_t device_bytes() const override { return parts_->weights ? parts_->weights->device_bytes() : 0; }
   MemoryUse memory() const override;
   uint32_t most_drawn() const override;
   bool short_of_room() const override;
-  bool reads_file() const override { return parts_->weights->table_on_host(); }
+  bool reads_file() const override { return parts_->weights && parts_->weights->table_on_host(); }
   bool wants_reload() const override { return parts_->device->options().tuned.all.layout != parts_->layout; }
   void reload() override;
 
