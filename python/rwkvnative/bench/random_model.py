@@ -20,7 +20,7 @@ from .. import _core
 from ..errors import InputError
 from ..quantize import FILE_TYPES
 
-__all__ = ["SIZES", "RandomModel", "Size", "TensorTypes", "random_model", "small_random_model"]
+__all__ = ["SIZES", "RandomModel", "Size", "TensorTypes", "random_model", "small_random_model", "tensor_sizes"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,23 @@ def random_model(spec: str, seed: int = 0) -> RandomModel:
 
     InputError for an unknown name, or where this machine's memory cannot hold the model.
     """
+    size_name, size, file_type, shapes = _named(spec)
+    total = _total_bytes(shapes)
+    room = available_memory()
+    if room is not None and total > room:
+        raise InputError(
+            f"[random] {spec}: the model needs {total / 1e9:.1f} GB of memory, this machine has {room / 1e9:.1f} GB available"
+        )
+    return _fill(f"random {size_name} {file_type}", size, file_type, shapes, _Patterns(seed, _PATTERN_VALUES))
+
+
+def tensor_sizes(spec: str) -> tuple[Size, list[tuple[str, tuple[int, ...], int]]]:
+    """Of the model that `random_model` would make: its size, and (name, shape with ne0 first, bytes) of every tensor."""
+    _, size, _, shapes = _named(spec)
+    return size, [(name, ne, _n_bytes(ne, type_name)) for name, ne, type_name, _ in shapes]
+
+
+def _named(spec: str) -> tuple[str, Size, str, list[_Entry]]:
     size_name, _, file_type = spec.lower().partition(":")
     file_type = file_type or "q4_k_m"
     if size_name not in SIZES:
@@ -117,13 +134,7 @@ def random_model(spec: str, seed: int = 0) -> RandomModel:
     kind = FILE_TYPES[file_type]
     lora_type = "F16" if file_type != "f32" else "F32"
     shapes = _shapes(size, TensorTypes(kind.matrices, kind.matrices, kind.output, lora_type, "F32"))
-    total = _total_bytes(shapes)
-    room = available_memory()
-    if room is not None and total > room:
-        raise InputError(
-            f"[random] {spec}: the model needs {total / 1e9:.1f} GB of memory, this machine has {room / 1e9:.1f} GB available"
-        )
-    return _fill(f"random {size_name} {file_type}", size, file_type, shapes, _Patterns(seed, _PATTERN_VALUES))
+    return size_name, size, file_type, shapes
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..sizes import max_device_memory as parse_max_device_memory
 from .random_model import random_model
 from .tuning_cache import apply_cached, identity
 
-__all__ = ["Subject", "Work", "file_subject", "random_subject"]
+__all__ = ["Subject", "Work", "file_subject", "least_work", "random_subject"]
 
 Progress = Callable[[int, int], object]
 _TABLE = "token_embd.weight"
@@ -31,6 +31,21 @@ class Work:
 
     n_bytes: int
     n_operations: int
+
+
+def least_work(
+    tensors: Iterable[tuple[str, tuple[int, ...], int]], state_values: int, state_bytes: int, rows: int, sequences: int
+) -> Work:
+    """tensors: (name, shape with ne0 first, bytes). state_values: of the matrix-valued states; state_bytes: of a sequence's whole state."""
+    n_bytes = n_weights = 0
+    for name, ne, n in tensors:
+        if name == _TABLE:
+            n_bytes += rows * n // ne[1]
+        elif name not in _UNUSED:
+            n_bytes += n
+            # The head works on the last row of each sequence only.
+            n_weights += math.prod(ne) * (sequences if name == "output.weight" else rows)
+    return Work(n_bytes + 2 * sequences * state_bytes, 2 * n_weights + 9 * state_values * rows)
 
 
 @dataclass
@@ -61,16 +76,8 @@ class Subject:
 
     def work(self, rows: int, sequences: int) -> Work:
         info = self.engine.info
-        n_bytes = n_weights = 0
-        for name, _, ne, _, n in self.tensors:
-            if name == _TABLE:
-                n_bytes += rows * n // ne[1]
-            elif name not in _UNUSED:
-                n_bytes += n
-                # The head works on the last row of each sequence only.
-                n_weights += math.prod(ne) * (sequences if name == "output.weight" else rows)
         state = info["n_layer"] * info["n_embd"] * info["head_size"]
-        return Work(n_bytes + 2 * sequences * info["state_bytes"], 2 * n_weights + 9 * state * rows)
+        return least_work(((name, ne, n) for name, _, ne, _, n in self.tensors), state, info["state_bytes"], rows, sequences)
 
     def close(self) -> None:
         del self.engine
