@@ -61,10 +61,10 @@ class Compiler {
                   bool of_head);
   // compile_columns.cpp
   struct ColumnKind;
-  void spread(ColumnKind& kind, uint32_t workgroup, uint32_t most_lanes, uint32_t rows, uint32_t columns, uint32_t tiles,
-              bool quantize_out) const;
+  struct ColumnWork;
+  void spread(ColumnKind& kind, const ColumnWork& work) const;
   std::string column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                               uint32_t workgroup, uint32_t columns, bool quantize_out) const;
+                               const ColumnWork& work) const;
   void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                    bool of_head);
   std::string row_sum(uint32_t lanes, bool wide) const;

@@ -45,55 +45,70 @@ Meeting meet(uint32_t n, uint32_t lanes) {
 }  // namespace
 
 // A type, width and precision: `lanes` threads and `slices` times as many share `rows` rows. They go over a row's units in chunks,
-// whose activations, `planes` vec4s of a unit, are staged in workgroup memory.
+// whose activations, `planes` vec4s of a unit, are staged in workgroup memory; chunk 0: nothing is, each thread reads for itself.
 struct Compiler::ColumnKind {
   bool is_float, int8;
   uint32_t number, lanes, slices, groups, rows, units, planes, chunk;
   uint32_t local() const { return groups * rows; }  // matrix rows of a workgroup
   uint32_t stride() const { return lanes * slices; }
-  uint32_t chunks() const { return ceil_div(units, chunk); }
   uint32_t staged(uint32_t columns) const { return columns * planes * chunk; }
 };
 
-// Threads enough to keep the device busy; several rows for a thread only where there are that many anyway.
-void Compiler::spread(ColumnKind& kind, uint32_t workgroup, uint32_t most_lanes, uint32_t rows, uint32_t columns, uint32_t tiles,
-                      bool quantize_out) const {
-  const auto threads = [&](uint32_t rows_each) { return uint64_t{ceil_div(rows, rows_each)} * tiles * kind.lanes; };
+// What a dispatch does: so many rows of matrices in all, for `tiles` times `columns` rows of activations.
+struct Compiler::ColumnWork {
+  uint32_t rows = 0, columns = 0, tiles = 0, workgroup = 0, most_lanes = 0;
+  bool quantize_out = false;
+  // Whether there is a workgroup for each part of a large device although its threads take four rows each.
+  bool wide() const { return uint64_t{rows} * tiles >= 6144; }
+};
+
+// Measured on a large GPU (docs/performance.md). A workgroup that stages activations should do so for many matrix rows, one that
+// does not needs many threads, so that somebody waits for memory while others multiply.
+void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
+  const auto threads = [&] { return uint64_t{ceil_div(work.rows, kind.rows)} * work.tiles * kind.stride(); };
   const uint32_t wish = kind.is_float ? tuning_.float_lanes : tuning_.lanes;
-  kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most_lanes) : choose_lanes(kind.units, most_lanes, rows, 0);
+  kind.slices = 1;
+  kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), work.most_lanes) : choose_lanes(kind.units, work.most_lanes, work.rows, 0);
   // Weights that are decoded to float32 take four times the registers.
-  kind.rows = kind.int8 && tiles > 1 && threads(4) * 2 >= tuning_.threads ? 4 : 2;
+  kind.rows = (kind.int8 || kind.is_float) && work.columns > 4 && work.wide() ? 4 : 2;
   if (device_.info().kind == DeviceKind::Software) kind.rows = 1;  // its compiler is slow
   if (tuning_.column_rows != 0) kind.rows = tuning_.column_rows;
-  // Of workgroup memory a quarter is for sums, a half for what is staged, the rest for reductions.
+  // Of workgroup memory an eighth is for sums, the rest for what is staged and for reductions.
   const uint32_t memory = device_.limits().maxComputeWorkgroupStorageSize;
-  const uint32_t most_sums = memory / 4 / sizeof(float);
-  while (kind.rows > 1 && workgroup / kind.lanes * kind.rows * columns > most_sums) kind.rows /= 2;
-  while (kind.lanes < most_lanes && workgroup / kind.lanes * kind.rows * columns > most_sums) kind.lanes *= 2;
-  kind.slices = 1;
-  while (kind.slices < kMostSlices && threads(kind.rows) * kind.slices < tuning_.threads &&
-         kind.stride() * 2 <= std::min(kind.units, workgroup)) {
+  const auto too_many_sums = [&] { return work.workgroup / kind.lanes * kind.rows * work.columns > memory / 8 / sizeof(float); };
+  while (kind.rows > 1 && too_many_sums()) kind.rows /= 2;
+  while (kind.lanes < work.most_lanes && too_many_sums()) kind.lanes *= 2;
+
+  const uint32_t reductions = work.workgroup * (use_subgroups(work.workgroup, kind.lanes) ? 1 : 16);
+  const uint32_t fit = (memory - memory / 8 - reductions) / 16 / (work.columns * kind.planes);
+  const bool whole = fit >= ceil_div(kind.units, kind.lanes) * kind.lanes;
+  bool stage = kind.is_float ? whole : work.columns > 4 || (work.wide() && whole);
+  if (tuning_.column_stage != 0) stage = tuning_.column_stage == 2;
+  stage = stage && fit >= kind.stride();
+  const uint64_t wanted = stage ? tuning_.threads / 2 : uint64_t{tuning_.threads} * 2;
+  const auto fits = [&](uint32_t stride) { return stride <= std::min(kind.units, work.workgroup) && (!stage || stride <= fit); };
+  const bool many_steps = kind.is_float && !stage;  // few rows of a dispatch: slices are what makes threads
+  while (kind.slices < kMostSlices && fits(kind.stride() * 2) &&
+         (threads() < wanted || (many_steps && kind.stride() * 3 < kind.units))) {
     kind.slices *= 2;
   }
-  const auto local = [&] { return workgroup / kind.stride() * kind.rows; };
-  while (quantize_out && kind.slices > 1 && local() % 32 != 0) kind.slices /= 2;
-  while (quantize_out && local() % 32 != 0) kind.rows *= 2;
-  kind.groups = workgroup / kind.stride();
-  const uint32_t fit = memory * 5 / 8 / 16 / (columns * kind.planes);
-  const uint32_t steps = std::max(1u, std::min(fit / kind.stride(), ceil_div(kind.units, kind.stride())));
-  kind.chunk = steps * kind.stride();
+  const auto local = [&] { return work.workgroup / kind.stride() * kind.rows; };
+  while (work.quantize_out && kind.slices > 1 && local() % 32 != 0) kind.slices /= 2;
+  while (work.quantize_out && local() % 32 != 0) kind.rows *= 2;
+  kind.groups = work.workgroup / kind.stride();
+  kind.chunk = stage ? std::min(fit / kind.stride(), ceil_div(kind.units, kind.stride())) * kind.stride() : 0;
 }
 
 void Compiler::add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                            bool of_head) {
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
-  const uint32_t columns = tile(rows_at_once), tiles = ceil_div(rows_at_once, columns);
-  const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
+  ColumnWork work;
+  work.columns = tile(rows_at_once);
+  work.tiles = ceil_div(rows_at_once, work.columns);
+  work.quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
+  const uint32_t columns = work.columns;
+  const bool quantize_out = work.quantize_out;
   tune(label);
-  const uint32_t workgroup = std::min(quantize_out ? tuning_.quantizing_workgroup : tuning_.workgroup, max_threads_);
-  uint32_t most_lanes = std::min(32u, workgroup);
-  const bool subgroups = use_subgroups(workgroup, quantize_out ? 8 : 1);
-  if (subgroups) most_lanes = std::min(most_lanes, std::bit_floor(device_.subgroup_min_size()));
 
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, ColumnKind> kinds;
@@ -101,7 +116,12 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
     uint32_t workgroups = 0, sums = 0, staged = 0, rows_of_all = 0;
     // Of whole tensors: how a head is cut must not change its sums.
     for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
-    ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
+    work.rows = rows_of_all;
+    const uint32_t wish = tuning_.column_workgroup;
+    work.workgroup = std::min(wish != 0 ? wish : columns > 4 && work.wide() ? 128u : 256u, max_threads_);
+    const bool subgroups = use_subgroups(work.workgroup, quantize_out ? 8 : 1);
+    work.most_lanes = subgroups ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
+    ShaderText text = begin(work.workgroup, work.most_lanes);
     text.constant("kTile", columns).constant("kHeadRows", of_head);
     text.file("weights").file("activations").file("activate").file("linear_part").file("dot_int8").file("dot_f32").file("float_weights");
     if (quantize_out) text.file("quantize_quad");
@@ -124,9 +144,9 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
         kind.units = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
         kind.planes = int8 ? 3 : is_float ? 2 : 8;
-        spread(kind, workgroup, most_lanes, rows_of_all, columns, tiles, quantize_out);
+        spread(kind, work);
         if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
-        instances += column_kind_text(kind, weight, in, placed_rows.row_vec4s, workgroup, columns, quantize_out);
+        instances += column_kind_text(kind, weight, in, placed_rows.row_vec4s, work);
         cases += message("case ", kind.number, "u: { run_k", kind.number, "(part, thread, tile); }\n    ");
         sums = std::max(sums, kind.local() * kind.slices * columns);
         staged = std::max(staged, kind.staged(columns));
@@ -141,7 +161,7 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
                        out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
                        activation_number(matrix->activation, matrix->accumulate), "u); }\n");
     }
-    text.constant("kSums", sums).constant("kStaged", staged).file("columns_sum");
+    text.constant("kSums", sums).constant("kStaged", std::max(1u, staged)).file("columns_sum");
     text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
     text.text(instances).text(instantiate("columns", {{"KINDS", cases}}));
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
@@ -150,18 +170,24 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
 }
 
 std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                                       uint32_t workgroup, uint32_t columns, bool quantize_out) const {
+                                       const ColumnWork& work) const {
+  const uint32_t columns = work.columns;
   const std::string type = lower(traits(weight.type).name), units = message(kind.units, "u");
   const bool is_float = kind.is_float, int8 = kind.int8;
   const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
-  const bool exact = kind.units % kind.chunk == 0;
-  const uint32_t steps = kind.chunk / kind.stride(), chunks = kind.chunks();
+  const bool direct = kind.chunk == 0;
+  const uint32_t chunk = direct ? ceil_div(kind.units, kind.stride()) * kind.stride() : kind.chunk;
+  const bool exact = kind.units % chunk == 0;
+  const uint32_t steps = chunk / kind.stride(), chunks = ceil_div(kind.units, chunk);
   const auto load = [&](uint32_t r, const std::string& unit) {
     return message("load_", type, "(row", r, ", min(", unit, ", ", kind.units - 1, "u), ", units, ")");
   };
-  // Plane p of the staged unit `at` for row m of activations.
+  // Vec4 p of the activations of a unit, for row m of them.
   const auto staged = [&](const std::string& m, uint32_t p) {
-    return message("staged[(", m, " * ", kind.planes, "u + ", p, "u) * ", kind.chunk, "u + at]");
+    if (!direct) return message("staged[(", m, " * ", kind.planes, "u + ", p, "u) * ", chunk, "u + at]");
+    if (!int8) return message("act[part.input + (tile + ", m, ") * ", in.values_stride(), "u + unit * ", kind.planes, "u + ", p, "u]");
+    return p == 2 ? message("act[part.heads + (tile + ", m, ") * ", in.heads_stride(), "u + unit]")
+                  : message("act[part.input + (tile + ", m, ") * ", in.codes_stride(), "u + ", p * in.heads_stride(), "u + unit]");
   };
   const auto value = [&](const std::string& m, uint32_t p) { return message("bitcast<vec4<f32>>(", staged(m, p), ")"); };
 
@@ -206,7 +232,7 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
   }
 
   // What a thread stages of the chunk that begins at unit `first`: its vec4 number `i`.
-  const uint32_t all = kind.staged(columns), each = ceil_div(all, workgroup);
+  const uint32_t workgroup = work.workgroup, all = kind.staged(columns), each = ceil_div(all, workgroup);
   const auto fetch = [&](const std::string& first) {
     std::string text;
     for (uint32_t i = 0; i < each; ++i)
@@ -228,15 +254,15 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
     const std::string store = message("staged[thread + ", i * workgroup, "u] = ahead", i, ";");
     text += (i + 1) * workgroup <= all ? store + "\n  " : message("if (thread < ", all - i * workgroup, "u) { ", store, " }\n  ");
   }
-  text += "workgroupBarrier();\n  ";
-  if (chunks > 1) text += fetch(message("(chunk + 1u) * ", kind.chunk, "u"));
+  if (!direct) text += "workgroupBarrier();\n  ";
+  if (chunks > 1) text += fetch(message("(chunk + 1u) * ", chunk, "u"));
   if (steps <= kStraightSteps) {
     for (uint32_t s = 0; s < steps; ++s) {
       // In the last chunk, steps beyond the row's units have nothing to add.
       text += message("{\n  let at = first + ", s * kind.stride(), "u;\n  ", step, "}\n  ");
     }
   } else {
-    text += message("for (var at = first; at < ", kind.chunk, "u; at += ", kind.stride(), "u) {\n  ", step, "}\n  ");
+    text += message("for (var at = first; at < ", chunk, "u; at += ", kind.stride(), "u) {\n  ", step, "}\n  ");
   }
   if (chunks > 1) text += "}\n  ";
 
@@ -245,19 +271,19 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
   std::string together = meeting.text + message("let at_sums = thread / ", kind.lanes, "u * ", n, "u + ", meeting.base, ";\n  ");
   for (size_t i = 0; i < meeting.names.size(); ++i)
     together += message("column_sums[at_sums + ", i, "u] = ", meeting.names[i], ";\n  ");
-  const std::string finish = instantiate(quantize_out ? "columns_finish_quantized" : "columns_finish",
+  const std::string finish = instantiate(work.quantize_out ? "columns_finish_quantized" : "columns_finish",
                                          {{"LOCAL", message(kind.local())},
                                           {"ROWS", message(kind.rows)},
                                           {"SLICES", message(kind.slices)}});
-  return instantiate(int8 ? "columns_fetch_int8" : "columns_fetch_f32",
+  const std::string fetching = direct ? std::string() : instantiate(int8 ? "columns_fetch_int8" : "columns_fetch_f32",
                      {{"NAME", message("k", kind.number)},
-                      {"CHUNK", message(kind.chunk)},
+                      {"CHUNK", message(chunk)},
                       {"PLANES", message(kind.planes)},
                       {"UNITS", units},
                       {"VALUES_STRIDE", message(in.values_stride())},
                       {"CODES_STRIDE", message(in.codes_stride())},
-                      {"HEADS_STRIDE", message(in.heads_stride())}}) +
-         instantiate("columns_kind", {{"NAME", message("k", kind.number)},
+                      {"HEADS_STRIDE", message(in.heads_stride())}});
+  return fetching + instantiate("columns_kind", {{"NAME", message("k", kind.number)},
                                       {"LANES", message(kind.lanes)},
                                       {"SLICES", message(kind.slices)},
                                       {"ROWS", message(kind.rows)},

@@ -61,6 +61,8 @@ const std::map<std::string_view, Constant>& constants() {
       {"tile", {&Tuning::tile, 0, 16, true, false}},
       {"unroll", {&Tuning::unroll, 1, 32, false, true}},
       {"column_rows", {&Tuning::column_rows, 0, 4, true, true}},
+      {"column_workgroup", {&Tuning::column_workgroup, 0, 1024, true, true}},
+      {"column_stage", {&Tuning::column_stage, 0, 2, false, true}},
       {"norm_workgroup", {&Tuning::norm_workgroup, 32, 1024, true, true}},
       {"norm_chunk", {&Tuning::norm_chunk, 8, 128, true, true}},
       {"wkv_groups", {&Tuning::wkv_groups, 1, 16, true, true}},

@@ -33,7 +33,9 @@ struct Tuning {
   uint32_t float_rows = 1;
   uint32_t tile = 0;    // rows of activations for one read of a weight; 0: 8, or 2 on software (its compiler is slow)
   uint32_t unroll = 1;  // steps of a mat-vec row in straight line
-  uint32_t column_rows = 0;  // of a matrix that a thread works on at once for several rows of activations; 0: chosen
+  uint32_t column_rows = 0;       // for a few rows of activations: matrix rows of a thread; 0: chosen
+  uint32_t column_workgroup = 0;  // threads of a workgroup; 0: chosen
+  uint32_t column_stage = 0;      // 1: each thread reads activations for itself; 2: staged in workgroup memory; 0: chosen
   uint32_t norm_workgroup = 256;  // threads of a layer norm
   uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
   uint32_t wkv_groups = 4;        // threads per value of a head in wkv7
@@ -47,7 +49,7 @@ struct Tuning {
   uint32_t mix_float_rows = 4;
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
   uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
-  uint32_t matmat_rows = 33;   // from so many rows on
+  uint32_t matmat_rows = 17;   // from so many rows on
   uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
   uint32_t layout = 1;        // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
