@@ -227,7 +227,7 @@ void Device::pop_scopes(const std::string& what) const {
   }
   if (answer.error.empty()) return;
   const std::string error = message("[webgpu] ", info_.name, ": ", what, ": ", answer.error);
-  if (answer.out_of_memory) throw OutOfDeviceMemory(error);
+  if (answer.out_of_memory) throw OutOfDeviceMemory(error.substr(0, error.find('\n')));  // the rest is Dawn's trace
   throw DeviceError(error);
 }
 
