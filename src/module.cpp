@@ -9,6 +9,7 @@ namespace py = pybind11;
 void bind_quant(py::module_& m);
 void bind_tokenizer(py::module_& m);
 void bind_engine(py::module_& m);
+void bind_ops(py::module_& m);
 void bind_webgpu(py::module_& m);
 
 namespace {
@@ -37,5 +38,6 @@ PYBIND11_MODULE(_core, m) {
   bind_quant(m);
   bind_tokenizer(m);
   bind_engine(m);
+  bind_ops(m);
   bind_webgpu(m);
 }

@@ -299,3 +299,29 @@ class Engine:
     ) -> list[int]:
         """Up to n tokens, each the argmax after the one before. Ends after one of stop_ids, or when callback(token) is false.
         The state has then read `token` and all of the returned ones but the last."""
+
+class OpRunner:
+    """Some neighbouring ops of a model's plan on a device, for tests of single ops. rows: tokens that each sequence brings."""
+
+    def __init__(
+        self,
+        arch: str,
+        config: dict[str, int | float],
+        tensors: list[tuple[str, int, tuple[int, ...], int, int]],
+        data: Buffer,
+        device: str,
+        int8: bool,
+        first_op: int,
+        n_ops: int,
+        rows: list[int],
+    ) -> None: ...
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each op of the whole plan."""
+    @property
+    def slots(self) -> dict[str, int]:
+        """Width of each slot."""
+    def run(
+        self, tokens: npt.NDArray[np.int32], slots: dict[str, npt.NDArray[np.float32]], states: npt.NDArray[np.float32]
+    ) -> tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+        """Slots [rows, width] and states [sequences, values] before; both after, and "logits" if the head is among the ops."""
