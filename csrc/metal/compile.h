@@ -38,15 +38,19 @@ class Compiler {
   void add(const HeadOp& op);
   void add(const Wkv7Op& op);
   void add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted);
-  void add_wkv7(const Wkv7Op& op);
+  // with_loras: multiplies the second LoRA matrices too.
+  void add_wkv7(const Wkv7Op& op, bool with_loras = false);
   std::vector<Matrix> second_loras(const Wkv7Op& op) const;
   // compile_linear.mm
   void add(const LinearOp& op);
   void add_linear(const std::string& label, std::span<const Matrix> matrices, bool of_head);
-  // The ops op_index ... of a layer's time mix as fewer stages; false if they are not that, or do not lend themselves
-  // to it.
-  bool add_fused(size_t op_index);
-  void add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts);
+  // The ops op_index ... as fewer stages than one each or more; returns how many ops, 0 if they do not lend themselves to it.
+  size_t add_fused(size_t op_index);
+  bool can_mix(const ShiftMixOp& mix, const LinearOp& linear) const;
+  bool in_wkv7(std::span<const Matrix> loras) const;
+  void add_time_mix(const ShiftMixOp& mix, const LinearOp& linear, const Wkv7Op& wkv7);
+  // The matrices on their mixed inputs. all: shift_mix is not there to keep the state.
+  void add_mix_linear(const std::string& label, const ShiftMixOp& mix, std::span<const LinearPart> parts, bool all);
   void add_linear(const std::string& label, std::span<const Rows> rows, uint32_t rows_of_all, bool of_head);
   MatrixPart part(const Rows& rows, bool of_head) const;
   // compile_choice.mm

@@ -38,8 +38,8 @@ Compiled Compiler::run() {
   allocate();
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
-    if (add_fused(i)) {
-      i += 2;
+    if (const size_t ops = add_fused(i); ops != 0) {
+      i += ops - 1;
     } else {
       std::visit([&](const auto& op) { add(op); }, plan_.ops[i]);
     }
@@ -283,7 +283,7 @@ void Compiler::add(const Wkv7Op& op) {
   add_wkv7(op);
 }
 
-void Compiler::add_wkv7(const Wkv7Op& op) {
+void Compiler::add_wkv7(const Wkv7Op& op, bool with_loras) {
   const uint32_t n = plan_.head_size;
   if (n % 16 != 0 || n > 256)
     throw InputError(message("[metal] wkv7: expected a head size that is a multiple of 16 up to 256, got ", n));
@@ -297,27 +297,41 @@ void Compiler::add_wkv7(const Wkv7Op& op) {
   const bool first_layer = op.v_hidden == kNone;
   const auto at = [&](SlotId id) { return offset(slot(id)); };
   const auto lora = [&](size_t z) { return offset(slot(lora_slots_ + z)); };
-  const Wkv7Arguments arguments{.stride = slot(op.r).stride,
-                                .r = at(op.r),
-                                .k = at(op.k),
-                                .v = at(op.v),
-                                .lora_w = lora(0),
-                                .lora_a = lora(1),
-                                .lora_v = lora(2),
-                                .lora_g = lora(3),
-                                .v_first = at(op.v_first),
-                                .out = at(op.out),
-                                .epsilon = op.norm_epsilon,
-                                .pad = 0,
-                                .state = model_.states->layout().place(op.layer, op.state_part)};
+  Wkv7Arguments arguments{.loras = {},
+                          .stride = slot(op.r).stride,
+                          .r = at(op.r),
+                          .k = at(op.k),
+                          .v = at(op.v),
+                          .lora_w = lora(0),
+                          .lora_a = lora(1),
+                          .lora_v = lora(2),
+                          .lora_g = lora(3),
+                          .v_first = at(op.v_first),
+                          .out = at(op.out),
+                          .epsilon = op.norm_epsilon,
+                          .pad = 0,
+                          .state = model_.states->layout().place(op.layer, op.state_part)};
+  std::string function = keys == 16 ? "wkv7_16" : "wkv7_64";
+  Binding lora_weights = act(BUFFER_WEIGHTS);  // read only by the kernels that multiply LoRAs
+  for (const Matrix& matrix : with_loras ? second_loras(op) : std::vector<Matrix>()) {
+    const Tensor& weight = plan_.tensor(matrix.weight);
+    const PlacedRows& placed = (*model_.weights)[matrix.weight];
+    const Rows rows{matrix, placed};
+    const MatrixPart checked = part(rows, false);
+    arguments.loras[matrix.out - lora_slots_] = {checked.weights, placed.row_bytes, checked.in, row_items(weight)};
+    lora_weights = weights(BUFFER_WEIGHTS, placed);
+    cost_ = cost_ + matrix_cost(weight, weight.ne1, false);
+  }
+  if (with_loras) function += "_" + kernel_file(plan_.tensor(op.w2).type);
   const Constants constants =
       Constants().set(CONSTANT_HEAD_SIZE, n).set(CONSTANT_KEYS, keys).set(CONSTANT_FIRST_LAYER, first_layer);
   begin_stage();
-  cost_ = wkv7_cost(plan_);
+  cost_ = cost_ + wkv7_cost(plan_);
   Dispatch& d =
-      dispatch(first_layer ? "wkv7 first layer" : "wkv7", "wkv7", keys == 16 ? "wkv7_16" : "wkv7_64", constants,
+      dispatch(message(with_loras ? "wkv7 lora" : "wkv7", first_layer ? " first layer" : ""), "wkv7", function, constants,
                ceil_div(n * (n / keys), 32) * 32, arguments,
                {of_submit(BUFFER_SEQUENCES, Source::Sequences), of_submit(BUFFER_RANGE, Source::Range), act(BUFFER_OUT),
+                lora_weights,
                 of_submit(BUFFER_STATE_IN, Source::StateIn), of_submit(BUFFER_STATE_OUT, Source::StateOut),
                 vector(BUFFER_VECTOR_0, op.w0), vector(BUFFER_VECTOR_1, op.a0),
                 vector(BUFFER_VECTOR_2, first_layer ? op.a0 : op.v0),  // the first layer reads no v0

@@ -146,82 +146,133 @@ void Compiler::add_linear(const std::string& label, std::span<const Rows> matric
   }
 }
 
-// ---- one token: the first LoRA matrices beside the mixing, the second ones beside r, k and v
+// ---- one token: fewer stages
 
-bool Compiler::add_fused(size_t op_index) {
-  if (!one_token() || !device_.options().fuse || op_index + 2 >= plan_.ops.size()) return false;
+size_t Compiler::add_fused(size_t op_index) {
+  if (!one_token() || !device_.options().fuse || op_index + 1 >= plan_.ops.size()) return 0;
   const auto* mix = std::get_if<ShiftMixOp>(&plan_.ops[op_index]);
   const auto* linear = std::get_if<LinearOp>(&plan_.ops[op_index + 1]);
-  const auto* wkv7 = std::get_if<Wkv7Op>(&plan_.ops[op_index + 2]);
-  if (mix == nullptr || linear == nullptr || wkv7 == nullptr) return false;
+  if (mix == nullptr || linear == nullptr || !can_mix(*mix, *linear)) return 0;
+  const auto* wkv7 = op_index + 2 < plan_.ops.size() ? std::get_if<Wkv7Op>(&plan_.ops[op_index + 2]) : nullptr;
+  if (wkv7 == nullptr) {
+    if (tuning_.fuse < 2) return 0;
+    begin_stage();
+    add_mix_linear("mix_linear", *mix, linear->parts, true);
+    return 2;
+  }
+  add_time_mix(*mix, *linear, *wkv7);
+  return 3;
+}
+
+// Whether all parts read mixes, and a row of them fits a threadgroup's memory.
+bool Compiler::can_mix(const ShiftMixOp& mix, const LinearOp& linear) const {
   constexpr uint32_t kOtherMemory = 1024;  // of the reductions
-  const uint32_t width = slot(mix->x).width;
+  const uint32_t width = slot(mix.x).width;
   if (width % 8 != 0 || width * sizeof(float) + kOtherMemory > device_.max_threadgroup_memory()) return false;
+  return mix.out.size() <= MAX_MIXES && std::all_of(linear.parts.begin(), linear.parts.end(), [&](const LinearPart& part) {
+           return !part.accumulate && plan_.tensor(part.weight).ne0 == width &&
+                  std::find(mix.out.begin(), mix.out.end(), part.in) != mix.out.end();
+         });
+}
+
+// wkv7 takes float matrices of one type that one binding reaches.
+bool Compiler::in_wkv7(std::span<const Matrix> loras) const {
+  const auto kind = [&](const Matrix& lora) {
+    return std::pair(plan_.tensor(lora.weight).type, (*model_.weights)[lora.weight].memory());
+  };
+  return std::all_of(loras.begin(), loras.end(), [&](const Matrix& lora) {
+    return is_float(plan_.tensor(lora.weight)) && kind(lora) == kind(loras[0]);
+  });
+}
+
+void Compiler::add_time_mix(const ShiftMixOp& mix, const LinearOp& linear, const Wkv7Op& wkv7) {
+  const std::vector<Matrix> loras = second_loras(wkv7);
+  if (tuning_.fuse == 2) {
+    begin_stage();
+    add_mix_linear("mix_linear", mix, linear.parts, true);
+    if (in_wkv7(loras)) return add_wkv7(wkv7, true);
+    begin_stage();
+    add_linear("lora", loras, false);
+    return add_wkv7(wkv7);
+  }
   std::vector<LinearPart> first_loras;
   std::vector<Matrix> later;
   bool wanted[MAX_MIXES] = {};
-  for (const LinearPart& part : linear->parts) {
-    const auto input = std::find(mix->out.begin(), mix->out.end(), part.in);
-    if (input == mix->out.end() || mix->out.size() > MAX_MIXES || part.accumulate) return false;
-    const bool is_first_lora = part.out == wkv7->w_hidden || part.out == wkv7->a_hidden || part.out == wkv7->v_hidden ||
-                               part.out == wkv7->g_hidden;
+  for (const LinearPart& part : linear.parts) {
+    const bool is_first_lora = part.out == wkv7.w_hidden || part.out == wkv7.a_hidden || part.out == wkv7.v_hidden ||
+                               part.out == wkv7.g_hidden;
     if (is_first_lora) {
-      if (!is_float(plan_.tensor(part.weight)) || plan_.tensor(part.weight).ne0 != width) return false;
       first_loras.push_back(part);
-    } else {
-      wanted[input - mix->out.begin()] = true;
-      later.push_back(
-          {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, false});
+      continue;
     }
+    wanted[std::find(mix.out.begin(), mix.out.end(), part.in) - mix.out.begin()] = true;
+    later.push_back({part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, false});
   }
   begin_stage();
-  add_shift_mix(*mix, std::span(wanted, mix->out.size()));
-  add_mix_lora(*mix, first_loras);
-  for (const Matrix& matrix : second_loras(*wkv7)) later.push_back(matrix);
+  add_shift_mix(mix, std::span(wanted, mix.out.size()));
+  add_mix_linear("mix_lora", mix, first_loras, false);
+  later.insert(later.end(), loras.begin(), loras.end());
   begin_stage();
   add_linear("linear r k v lora", later, false);
-  add_wkv7(*wkv7);
-  return true;
+  add_wkv7(wkv7);
 }
 
-void Compiler::add_mix_lora(const ShiftMixOp& mix, std::span<const LinearPart> parts) {
+void Compiler::add_mix_linear(const std::string& label, const ShiftMixOp& mix, std::span<const LinearPart> parts, bool all) {
   const SlotPlace& x = slot(mix.x);
+  const uint32_t simdgroups = all ? tuning_.mix_simdgroups : tuning_.lora_simdgroups;
+  const uint32_t passes = all ? tuning_.mix_passes : 1;
+  std::string name = label;
+  uint32_t rows_of_all = 0;
   std::map<std::tuple<DType, std::pair<id<MTLBuffer>, uint32_t>>, std::vector<LinearPart>> kinds;
-  for (const LinearPart& part : parts)
+  for (const LinearPart& part : parts) {
     kinds[{plan_.tensor(part.weight).type, (*model_.weights)[part.weight].memory()}].push_back(part);
+    rows_of_all += plan_.tensor(part.weight).ne1;
+    if (all) name += message(" ", plan_.slot(part.out).name);
+  }
+  bool keeps_state = all;
+  if (all) cost_ = shift_mix_cost(plan_, mix);
   for (const auto& [kind, of_kind] : kinds) {
     const DType type = std::get<0>(kind);
     for (size_t first = 0; first < of_kind.size(); first += MAX_PARTS) {
       const size_t n = std::min<size_t>(of_kind.size() - first, MAX_PARTS);
-      MixLoraArguments arguments{.x = offset(x),
-                                 .n_parts = static_cast<u32>(n),
-                                 .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
-                                 .state = model_.states->layout().place(mix.layer, mix.state_part),
-                                 .parts = {}};
+      const uint32_t items = row_items(plan_.tensor(of_kind[first].weight));
+      uint32_t lanes = 32, rows = 1;
+      if (all) lanes = tuning_.lanes != 0 ? tuning_.lanes : choose_lanes(items, rows_of_all, tuning_.threads);
+      if (all) rows = tuning_.rows != 0 ? tuning_.rows : uint64_t{rows_of_all} * lanes >= 4 * uint64_t{tuning_.threads} ? 2 : 1;
+      MixLinearArguments arguments{.x = offset(x),
+                                   .n_parts = static_cast<u32>(n),
+                                   .keeps_state = std::exchange(keeps_state, false),
+                                   .pad = 0,
+                                   .row_bytes = (*model_.weights)[of_kind[first].weight].row_bytes,
+                                   .state = model_.states->layout().place(mix.layer, mix.state_part),
+                                   .parts = {}};
       uint32_t groups = 0;
       for (size_t i = 0; i < n; ++i) {
-        const LinearPart& lora = of_kind[first + i];
-        const Matrix matrix{lora.weight, static_cast<size_t>(lora.in), static_cast<size_t>(lora.out), lora.activation};
-        arguments.parts[i] = part({matrix, (*model_.weights)[lora.weight]}, false);
+        const LinearPart& each = of_kind[first + i];
+        const Matrix matrix{each.weight, static_cast<size_t>(each.in), static_cast<size_t>(each.out), each.activation};
+        arguments.parts[i] = part({matrix, (*model_.weights)[each.weight]}, false);
         arguments.parts[i].first_group = groups;
-        const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), lora.in) - mix.out.begin());
+        const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), each.in) - mix.out.begin());
         arguments.parts[i].lerp = z * x.width;
-        groups += ceil_div(arguments.parts[i].rows, tuning_.lora_simdgroups);
-        cost_ = cost_ + matrix_cost(plan_.tensor(lora.weight), arguments.parts[i].rows, false);
+        groups += ceil_div(arguments.parts[i].rows, simdgroups * (32 / lanes) * rows * passes);
+        cost_ = cost_ + matrix_cost(plan_.tensor(each.weight), arguments.parts[i].rows, false);
       }
-      const Constants constants = norm_constants(x.width, mix.epsilon).set(CONSTANT_ITEMS, x.width / 8);
-      Dispatch& d =
-          dispatch("mix_lora", kernel_file(type), "mix_lora", constants, 32 * tuning_.lora_simdgroups, arguments,
-                   {of_submit(BUFFER_SEQUENCES, Source::Sequences),
-                    act(BUFFER_IN),
-                    act(BUFFER_OUT),
-                    weights(BUFFER_WEIGHTS, (*model_.weights)[of_kind[first].weight]),
-                    of_submit(BUFFER_STATE_IN, Source::StateIn),
-                    vector(BUFFER_VECTOR_0, mix.norm_weight),
-                    vector(BUFFER_VECTOR_1, mix.norm_bias),
-                    vector(BUFFER_VECTOR_2, mix.lerp, static_cast<uint32_t>(mix.out.size()))});
+      const Constants constants = norm_constants(x.width, mix.epsilon)
+                                      .set(CONSTANT_ITEMS, items)
+                                      .set(CONSTANT_LANES, lanes)
+                                      .set(CONSTANT_PASSES, passes);
+      Dispatch& d = dispatch(name, kernel_file(type), message("mix_linear_", rows), constants, 32 * simdgroups, arguments,
+                             {of_submit(BUFFER_SEQUENCES, Source::Sequences),
+                              act(BUFFER_IN),
+                              act(BUFFER_OUT),
+                              weights(BUFFER_WEIGHTS, (*model_.weights)[of_kind[first].weight]),
+                              of_submit(BUFFER_STATE_IN, Source::StateIn),
+                              of_submit(BUFFER_STATE_OUT, Source::StateOut),
+                              vector(BUFFER_VECTOR_0, mix.norm_weight),
+                              vector(BUFFER_VECTOR_1, mix.norm_bias),
+                              vector(BUFFER_VECTOR_2, mix.lerp, static_cast<uint32_t>(mix.out.size()))});
       d.x = groups;
-      d.threadgroup_bytes = x.width * sizeof(float);
+      d.threadgroup_bytes = (x.width + 7) / 8 * 8 * sizeof(float);
     }
   }
 }

@@ -1,6 +1,6 @@
 // What the environment may change about the device, read once when it is opened. For tests and for measuring.
 //
-//   RWKVNATIVE_METAL_DISABLE    a comma-separated list of nocopy (wrap the model file), fuse (mix_lora.h), matmul
+//   RWKVNATIVE_METAL_DISABLE    a comma-separated list of nocopy (wrap the model file), fuse (Tuning::fuse), matmul
 //   RWKVNATIVE_METAL_TUNING     a comma-separated list of name=number, names as in Tuning
 //   RWKVNATIVE_METAL_ARCHIVE    the folder that keeps pipelines from one process to the next (Pipelines); by default beside
 //                               the tuner's choices, in the user's cache; none if it is set and empty
@@ -22,7 +22,12 @@ struct Tuning {
   uint32_t threads = 32768;  // that a dispatch should have at least: below it, a row gets more of them
   uint32_t norm_simdgroups = 8;  // of a threadgroup that norms a row
   uint32_t chunk = 32;           // quads of a row that a threadgroup of shift_mix writes
-  uint32_t lora_simdgroups = 8;  // of a threadgroup of mix_lora
+  // Stages of a layer while decoding. 1: seven, the first LoRA matrices beside shift_mix; 2: five, the matrices that read mixes
+  // make them, and wkv7 multiplies the second LoRA matrices.
+  uint32_t fuse = 1;
+  uint32_t lora_simdgroups = 8;  // of a threadgroup of mix_linear for LoRA matrices alone
+  uint32_t mix_simdgroups = 16;  // of one for all of them
+  uint32_t mix_passes = 2;       // times that it takes rows
   uint32_t matmul_rows = 9;      // from so many rows of activations on, mat-mat instead of mat-vec
   uint32_t prefill_rows = 128;
   uint32_t in_flight = 4;  // tickets

@@ -67,7 +67,10 @@ Tuning parse_tuning(const std::string& text) {
       {"threads", {&t.threads, 0, UINT32_MAX, false}},
       {"norm_simdgroups", {&t.norm_simdgroups, 1, 32, false}},
       {"chunk", {&t.chunk, 8, 128, true}},
+      {"fuse", {&t.fuse, 1, 2, false}},
       {"lora_simdgroups", {&t.lora_simdgroups, 1, 32, false}},
+      {"mix_simdgroups", {&t.mix_simdgroups, 1, 32, false}},
+      {"mix_passes", {&t.mix_passes, 1, 16, false}},
       {"matmul_rows", {&t.matmul_rows, 1, UINT32_MAX, false}},
       {"prefill_rows", {&t.prefill_rows, 1, 4096, false}},
       {"in_flight", {&t.in_flight, 1, 64, false}},
@@ -105,6 +108,8 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t simdgroups : {4, 16}) variants.push_back(message("norm_simdgroups=", simdgroups));
   for (uint32_t chunk : {16, 64}) variants.push_back(message("chunk=", chunk));
   for (uint32_t simdgroups : {4, 16}) variants.push_back(message("lora_simdgroups=", simdgroups));
+  for (uint32_t simdgroups : {8, 16, 32})
+    for (uint32_t passes : {1, 2, 4}) variants.push_back(message("fuse=2,mix_simdgroups=", simdgroups, ",mix_passes=", passes));
   for (uint32_t rows : {5, 17}) variants.push_back(message("matmul_rows=", rows));
   return variants;
 }

@@ -56,10 +56,15 @@ KERNELS = [
     _race("shift: every mix writes the state", "prefill", "if (mix == 0 && row + 1", "if (row + 1"),
     _race("shift: a fresh state is read", "prefill", "} else if (!is_fresh(info)) {", "} else {"),
     Mutant("head: row after the last", "prefill", "+ sequences[group].rows - 1", "+ sequences[group].rows - 2"),
-    # mix_lora.h
-    _race("mix_lora: no barrier before the matrix", "decode", f"* lerps[quad];\n  }}\n  {TG}", "* lerps[quad];\n  }"),
-    _race("mix_lora: a barrier for device memory", "decode", f"* lerps[quad];\n  }}\n  {TG}", f"* lerps[quad];\n  }}\n  {DEVICE}"),
-    _race("mix_lora: every lane writes", "decode", "if (lane == 0 && row < part.rows) finish_value", "if (row < part.rows) finish_value"),
+    # mix_linear.h
+    _race("mix_linear: no barrier before the matrix", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", "mixed[quad] = float4(0.0f);"),
+    _race("mix_linear: a barrier for device memory", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", f"mixed[quad] = float4(0.0f);\n  {DEVICE}"),
+    _race("mix_linear: every lane writes", "decode", "if (lane % kLanes == 0 && first + r < part.rows) finish_value", "if (first + r < part.rows) finish_value"),
+    _race("mix_linear: every threadgroup keeps the state", "five", "arguments.keeps_state != 0 && group == 0;", "arguments.keeps_state != 0;"),
+    Mutant("mix_linear: no passes but the first", "five", "pass < kPasses; ++pass, first += rows_of_pass", "pass < kPasses; ++pass"),
+    Mutant("mix_linear: the state is not kept", "five", "if (keeps_state) ((device float4*)", "if (false) ((device float4*)"),
+    _race("wkv7: LoRAs are read before they are there", "five", f"head_lora[at] = sum;\n    }}\n    {TG}", "head_lora[at] = sum;\n    }"),
+    Mutant("wkv7: LoRAs of one head for all", "five", "act, head * kHeadSize + value, index % kLoraLanes", "act, value, index % kLoraLanes"),
     # matvec.h
     Mutant("matvec: wrong lane", "decode", "simd_shuffle_xor(value, ushort(step))", "simd_shuffle_xor(value, ushort(1))"),
     _race("matvec: every lane writes", "decode", "if (lane % kLanes == 0 && first + r < part.rows", "if (first + r < part.rows"),

@@ -57,7 +57,7 @@ CEILING = CSRC / "metal" / "kernels" / "ceiling.metal"
 
 @pytest.fixture(scope="module")
 def ceiling():
-    constants = dict.fromkeys(range(13), 0) | {STEPS: 3}
+    constants = dict.fromkeys(range(14), 0) | {STEPS: 3}
     return emulator.Library(CEILING.read_text(), include=INCLUDE, name=CEILING.name, check=True, constants=constants)
 
 

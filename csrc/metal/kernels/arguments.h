@@ -119,7 +119,7 @@ struct MatrixPart {
   u32 in, in_stride;
   u32 out, out_stride;
   u32 activation;
-  u32 lerp;  // of mix_lora
+  u32 lerp;  // of mix_linear
 };
 
 struct LinearArguments {
@@ -129,15 +129,26 @@ struct LinearArguments {
   MatrixPart parts[MAX_PARTS];
 };
 
-struct MixLoraArguments {
+struct MixLinearArguments {
   u32 x;
   u32 n_parts;
+  u32 keeps_state;
+  u32 pad;
   u64 row_bytes;
   StatePlace state;
   MatrixPart parts[MAX_PARTS];
 };
 
+// The second matrix of a LoRA: [C] rows, and the slot of its input.
+struct LoraRows {
+  u64 weights;
+  u64 row_bytes;
+  u32 hidden;
+  u32 octets;  // of a row; 0: there is none
+};
+
 struct Wkv7Arguments {
+  LoraRows loras[4];  // w, a, v, g: of the kernels that multiply them
   u32 stride;  // of every slot
   u32 r, k, v;
   u32 lora_w, lora_a, lora_v, lora_g;

@@ -15,7 +15,8 @@
 #define CONSTANT_KEEP 10        // entries that a pass of top_k keeps of each slice
 #define CONSTANT_FIRST 11       // the pass reads logits
 #define CONSTANT_LAST 12        // the pass makes the result
-#define N_CONSTANTS 13
+#define CONSTANT_PASSES 13      // times that a threadgroup of mix_linear takes rows
+#define N_CONSTANTS 14
 
 #ifdef __METAL_VERSION__
 constant uint kWidth [[function_constant(CONSTANT_WIDTH)]];
@@ -31,4 +32,5 @@ constant uint kFirstLayer [[function_constant(CONSTANT_FIRST_LAYER)]];
 constant uint kKeep [[function_constant(CONSTANT_KEEP)]];
 constant uint kFirst [[function_constant(CONSTANT_FIRST)]];
 constant uint kLast [[function_constant(CONSTANT_LAST)]];
+constant uint kPasses [[function_constant(CONSTANT_PASSES)]];
 #endif

@@ -5,7 +5,7 @@
 #include "floats.h"
 #include "matmul.h"
 #include "matvec.h"
-#include "mix_lora.h"
+#include "mix_linear.h"
 
 // Names: matvec_ROWSxTILE.
 #define INSTANTIATE(Type) \
@@ -13,6 +13,7 @@
   template [[host_name("matvec_2x1")]] kernel decltype(matvec<FloatMatrix<Type>, 2, 1>) matvec<FloatMatrix<Type>, 2, 1>; \
   template [[host_name("matvec_1x4")]] kernel decltype(matvec<FloatMatrix<Type>, 1, 4>) matvec<FloatMatrix<Type>, 1, 4>; \
   template [[host_name("embed")]] kernel decltype(embed<FloatMatrix<Type>>) embed<FloatMatrix<Type>>; \
-  template [[host_name("mix_lora")]] kernel decltype(mix_lora<Type>) mix_lora<Type>; \
+  template [[host_name("mix_linear_1")]] kernel decltype(mix_linear<FloatMatrix<Type>, 1>) mix_linear<FloatMatrix<Type>, 1>; \
+  template [[host_name("mix_linear_2")]] kernel decltype(mix_linear<FloatMatrix<Type>, 2>) mix_linear<FloatMatrix<Type>, 2>; \
   template [[host_name("matmul_half")]] kernel decltype(matmul<FloatMatrix<Type>, HalfTile>) matmul<FloatMatrix<Type>, HalfTile>; \
   template [[host_name("matmul_float")]] kernel decltype(matmul<FloatMatrix<Type>, FloatTile>) matmul<FloatMatrix<Type>, FloatTile>;

@@ -48,13 +48,12 @@ struct FloatMatrix {
   }
 
   // sums[r * kTile + t] += item of row r . the same values of x[t].
-  template <uint kRows, uint kTile>
-  static void accumulate(device const uchar* thread* rows, device const float* thread* x, uint item, thread float* sums) {
+  template <uint kRows, uint kTile, class Row>
+  static void accumulate(device const uchar* thread* rows, thread const Row* x, uint item, thread float* sums) {
     Octet octets[kRows];
     for (uint r = 0; r < kRows; ++r) octets[r] = Type::decode(rows[r], item);
     for (uint t = 0; t < kTile; ++t) {
-      device const float4* values = (device const float4*)(x[t] + 8 * item);
-      const float4 low = values[0], high = values[1];
+      const float4 low = x[t].load(8 * item), high = x[t].load(8 * item + 4);
       for (uint r = 0; r < kRows; ++r) sums[r * kTile + t] += dot(octets[r].low, low) + dot(octets[r].high, high);
     }
   }

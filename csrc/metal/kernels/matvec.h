@@ -16,6 +16,12 @@ inline float lanes_sum(float value) {
   return value;
 }
 
+// A row of activations as Matrix::accumulate reads it: four values from `at` on, a multiple of 4.
+struct DeviceRow {
+  device const float* values;
+  float4 load(uint at) const { return *(device const float4*)(values + at); }
+};
+
 template <class Matrix, uint kRows, uint kTile>
 kernel void matvec(constant LinearArguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
                    constant Submit& submit [[buffer(BUFFER_SUBMIT)]],
@@ -33,8 +39,8 @@ kernel void matvec(constant LinearArguments& arguments [[buffer(BUFFER_ARGUMENTS
 
   device const uchar* rows[kRows];
   for (uint r = 0; r < kRows; ++r) rows[r] = weights + part.weights + u64(min(first + r, part.rows - 1)) * arguments.row_bytes;
-  device const float* x[kTile];
-  for (uint t = 0; t < kTile; ++t) x[t] = in + part.in + u64(min(tile + t, in_rows - 1)) * part.in_stride;
+  DeviceRow x[kTile];
+  for (uint t = 0; t < kTile; ++t) x[t].values = in + part.in + u64(min(tile + t, in_rows - 1)) * part.in_stride;
 
   float sums[kRows * kTile];
   for (uint i = 0; i < kRows * kTile; ++i) sums[i] = 0.0f;

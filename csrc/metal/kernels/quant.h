@@ -114,8 +114,8 @@ struct QuantMatrix {
   }
 
   // sums[r * kTile + t] += item of row r . the same values of x[t].
-  template <uint kRows, uint kTile>
-  static void accumulate(device const uchar* thread* rows, device const float* thread* x, uint item, thread float* sums) {
+  template <uint kRows, uint kTile, class Row>
+  static void accumulate(device const uchar* thread* rows, thread const Row* x, uint item, thread float* sums) {
     half4 low[kRows * 4], high[kRows * 4];
     float2 scale[kRows], offset[kRows];
     for (uint r = 0; r < kRows; ++r) {
@@ -128,12 +128,10 @@ struct QuantMatrix {
       offset[r] = unit.offset;
     }
     for (uint t = 0; t < kTile; ++t) {
-      device const float4* x_low = (device const float4*)(x[t] + Type::Places::low(item));
-      device const float4* x_high = (device const float4*)(x[t] + Type::Places::high(item));
       float4 values[8];
       for (uint i = 0; i < 4; ++i) {
-        values[i] = x_low[i];
-        values[4 + i] = x_high[i];
+        values[i] = x[t].load(Type::Places::low(item) + 4 * i);
+        values[4 + i] = x[t].load(Type::Places::high(item) + 4 * i);
       }
       float2 x_sums = float2(0.0f);
       if (Type::kHasOffset) {

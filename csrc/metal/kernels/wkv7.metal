@@ -4,13 +4,15 @@
 //   kk = k * k_k / max(|k * k_k|, 1e-12);  k = k (1 + (a - 1) k_a)
 //   S = S diag(w) - (S kk)(kk a)^T + v k^T;  y = S r
 //   out = (groupnorm(y) + v sum(r k r_k)) g
-// lora_z = z2 . hidden_z comes from a linear dispatch before this one, which spreads those matrices over the whole device.
+// lora_z = z2 . hidden_z comes from a linear dispatch before this one, which spreads those matrices over the whole device; or,
+// for one token and float matrices, is made here (FloatLoras), which is one dispatch to wait for less.
 //
 // act: r k v lora_w lora_a lora_v lora_g v_first in, out (and, in the first layer, v_first) written; float32 [rows][stride].
 // vectors: w0 a0 v0 k_k k_a r_k and the group norm's weight and bias [C]. state: S of this layer as [H][key][value], float32,
 // read from state_in and written to state_out, which may be the same.
 // Threadgroup x is the head, y the sequence. Thread (i, group) = group * N + i keeps the keys group * kKeys ... of S's row i in
 // registers for all of the sequence's tokens; the first group's threads also make the channels' vectors. All float32.
+#include "floats.h"
 #include "state_place.h"
 
 constant constexpr uint kMaxHeadSize = 256;
@@ -22,11 +24,38 @@ inline float group_total(threadgroup const float* parts, uint i) {
   return sum;
 }
 
-template <uint kMaxQuads>
+constant constexpr uint kLoraW = 0, kLoraA = 1, kLoraV = 2, kLoraG = 3;
+
+// lora_z of a channel from its slot.
+struct SlotLoras {
+  enum { kHere = 0 };
+  static float row(device const uchar*, constant LoraRows&, device const float*, uint, uint) { return 0.0f; }
+};
+
+// Row `row` of a LoRA's second matrix times its input; kLoraLanes neighbouring threads share it, each gets the sum.
+constant constexpr uint kLoraLanes = 8;
+template <class Type>
+struct FloatLoras {
+  enum { kHere = 1 };
+  static float row(device const uchar* weights, constant LoraRows& lora, device const float* act, uint row, uint lane) {
+    device const uchar* at = weights + lora.weights + u64(row) * lora.row_bytes;
+    float sum = 0.0f;
+    for (uint i = lane; i < lora.octets; i += kLoraLanes) {
+      const Octet octet = Type::decode(at, i);
+      device const float4* hidden = (device const float4*)(act + lora.hidden + 8 * i);
+      sum += dot(octet.low, hidden[0]) + dot(octet.high, hidden[1]);
+    }
+    for (uint step = kLoraLanes / 2; step > 0; step /= 2) sum += simd_shuffle_xor(sum, ushort(step));
+    return sum;
+  }
+};
+
+template <uint kMaxQuads, class Loras>
 kernel void wkv7(constant Wkv7Arguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
                  device const SequenceInfo* sequences [[buffer(BUFFER_SEQUENCES)]],
                  constant StateRange& range [[buffer(BUFFER_RANGE)]],
                  device float* act [[buffer(BUFFER_OUT)]],
+                 device const uchar* weights [[buffer(BUFFER_WEIGHTS)]],
                  device const float* state_in [[buffer(BUFFER_STATE_IN)]],
                  device float* state_out [[buffer(BUFFER_STATE_OUT)]],
                  device const float* w0 [[buffer(BUFFER_VECTOR_0)]],
@@ -47,6 +76,7 @@ kernel void wkv7(constant Wkv7Arguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
   threadgroup float4 head_r[kMaxHeadSize / 4], head_w[kMaxHeadSize / 4], head_k[kMaxHeadSize / 4];
   threadgroup float4 head_kk[kMaxHeadSize / 4], head_kk_a[kMaxHeadSize / 4];  // not yet normalized
   threadgroup float head_v[kMaxHeadSize];
+  threadgroup float head_lora[4 * kMaxHeadSize];
   const Thread thread_at = {index, lane, simdgroup, simdgroups};
   device const SequenceInfo& info = sequences[range.first_sequence + threadgroup_at.y];
   const uint head = threadgroup_at.x;
@@ -67,6 +97,15 @@ kernel void wkv7(constant Wkv7Arguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
     }
   }
 
+  if (Loras::kHere != 0) {
+    for (uint at = index / kLoraLanes; at < 4 * kHeadSize; at += thread_at.count() / kLoraLanes) {
+      const uint z = at / kHeadSize, value = at % kHeadSize;
+      const float sum = Loras::row(weights, arguments.loras[z], act, head * kHeadSize + value, index % kLoraLanes);
+      if (index % kLoraLanes == 0) head_lora[at] = sum;
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+
   for (uint t = 0; t < info.rows; ++t) {
     const u64 row = u64(info.first_row + t) * arguments.stride + channel;
     float2 sums = float2(0.0f);  // |k k_k|^2, sum of r k r_k
@@ -75,13 +114,16 @@ kernel void wkv7(constant Wkv7Arguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
       const float r = act[arguments.r + row];
       float k = act[arguments.k + row];
       float v = act[arguments.v + row];
-      const float a = sigmoid(a0[channel] + act[arguments.lora_a + row]);
-      const float w = precise::exp(-0.6065306597126334f * sigmoid(w0[channel] + act[arguments.lora_w + row]));
-      gate = act[arguments.lora_g + row];
+      const bool here = Loras::kHere != 0;
+      const float lora_w = here ? head_lora[kLoraW * kHeadSize + i] : act[arguments.lora_w + row];
+      const float lora_a = here ? head_lora[kLoraA * kHeadSize + i] : act[arguments.lora_a + row];
+      const float a = sigmoid(a0[channel] + lora_a);
+      const float w = precise::exp(-0.6065306597126334f * sigmoid(w0[channel] + lora_w));
+      gate = here ? head_lora[kLoraG * kHeadSize + i] : act[arguments.lora_g + row];
       if (kFirstLayer != 0) {
         act[arguments.v_first + row] = v;
       } else {
-        v += (act[arguments.v_first + row] - v) * sigmoid(v0[channel] + act[arguments.lora_v + row]);
+        v += (act[arguments.v_first + row] - v) * sigmoid(v0[channel] + (here ? head_lora[kLoraV * kHeadSize + i] : act[arguments.lora_v + row]));
       }
       const float kk = k * k_k[channel];
       k *= 1.0f + (a - 1.0f) * k_a[channel];
@@ -137,5 +179,11 @@ kernel void wkv7(constant Wkv7Arguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
 }
 
 // Up to 16 keys a thread (heads up to 128) and up to 64.
-template [[host_name("wkv7_16")]] kernel decltype(wkv7<4>) wkv7<4>;
-template [[host_name("wkv7_64")]] kernel decltype(wkv7<16>) wkv7<16>;
+#define INSTANTIATE(Name16, Name64, Loras) \
+  template [[host_name(Name16)]] kernel decltype(wkv7<4, Loras>) wkv7<4, Loras>; \
+  template [[host_name(Name64)]] kernel decltype(wkv7<16, Loras>) wkv7<16, Loras>;
+
+INSTANTIATE("wkv7_16", "wkv7_64", SlotLoras)
+INSTANTIATE("wkv7_16_f32", "wkv7_64_f32", FloatLoras<F32>)
+INSTANTIATE("wkv7_16_f16", "wkv7_64_f16", FloatLoras<F16>)
+INSTANTIATE("wkv7_16_bf16", "wkv7_64_bf16", FloatLoras<BF16>)

@@ -37,6 +37,12 @@ def _decode(device: str, options: dict[str, object], n: int = 3) -> list[np.ndar
     return [np.stack(out)]
 
 
+def _five(device: str) -> list[np.ndarray]:
+    """Five stages a layer, with more rows than a pass takes."""
+    os.environ["RWKVNATIVE_METAL_TUNING"] = "fuse=2,mix_simdgroups=2,mix_passes=3"
+    return _decode(device, SMALL) + _decode(device, ODD)
+
+
 def _prefill(device: str, options: dict[str, object], n: int) -> list[np.ndarray]:
     engine = open_engine(build_model(**options), device)
     state = engine.new_state()
@@ -107,6 +113,7 @@ def _streaming(device: str) -> list[np.ndarray]:
 CASES: dict[str, Run] = {
     "decode": lambda device: _decode(device, SMALL),
     "odd": lambda device: _prefill(device, ODD, 5) + _decode(device, ODD),
+    "five": _five,
     "prefill": lambda device: _prefill(device, SMALL, 5),
     "matmul": lambda device: _prefill(device, SMALL | {"n_layer": 1}, 19),
     "batch": _batch,

@@ -32,12 +32,12 @@ def run_all(engine: _core.Engine, tokens: np.ndarray) -> tuple[np.ndarray, dict[
     return np.concatenate(rows), state.read()
 
 
-def compare(soft, numerics: str = "f32", n_tokens: int = 9, bound: float = BOUND, **options: object) -> None:
+def compare(soft, numerics: str = "f32", n_tokens: int = 9, bound: float = BOUND, schedules: tuple[int, ...] = SCHEDULES, **options: object) -> None:
     model = build_model(**options)
     tokens = random_tokens(min(n_tokens, 5) if CHECK else n_tokens, model.shape.n_vocab, seed=4)
     expected, expected_state = run_all(open_engine(model, "cpu"), tokens)
     first = None
-    for seed in SCHEDULES:
+    for seed in schedules:
         soft.schedule(seed)
         logits, state = run_all(open_engine(model, "metal", numerics=numerics), tokens)
         assert row_errors(logits, expected).max() <= bound, seed
@@ -55,6 +55,15 @@ def test_types(soft, type_):
     types = {f"time_mix_{z}0": "F32" for z in "wav"}
     compare(soft, n_embd=n, head_size=64 if wide else 48, n_layer=2, n_ff=2 * n if wide else 160, n_vocab=70, type=type_, head_type=type_,
             lora_type=type_, ranks=ranks, types=types | {"token_embd.weight": type_}, seed=31)
+
+
+@pytest.mark.parametrize("type_", ("F16", "BF16", "Q8_0", "Q5_1", "Q3_K", "Q6_K", "IQ4_XS") if not CHECK else ("BF16", "Q6_K"))
+def test_five_stages(soft, monkeypatch, type_):
+    """Matrices that make their mixes, of float and quantized types; wkv7 with LoRA matrices of each float type, and of others."""
+    monkeypatch.setenv("RWKVNATIVE_METAL_TUNING", "fuse=2,mix_simdgroups=4,mix_passes=2")
+    lora = {"F16": "F16", "BF16": "BF16", "Q5_1": "Q5_1"}.get(type_, "F32")
+    compare(soft, n_embd=256, head_size=32 if type_ == "Q8_0" else 128 if type_ == "F16" else 64, n_layer=2, n_ff=512, n_vocab=40, type=type_,
+            lora_type=lora, ranks=(32, 64, 32, 96), schedules=SCHEDULES[:2], seed=37)
 
 
 SHAPES = {
@@ -94,6 +103,8 @@ VARIANTS = {
     "rows and lanes": {"RWKVNATIVE_METAL_TUNING": "rows=2,lanes=4,simdgroups=2"},
     "whole simdgroups a row": {"RWKVNATIVE_METAL_TUNING": "lanes=32,rows=1,simdgroups=8"},
     "small groups": {"RWKVNATIVE_METAL_TUNING": "norm_simdgroups=2,chunk=8,lora_simdgroups=4,prefill_rows=3"},
+    "five stages": {"RWKVNATIVE_METAL_TUNING": "fuse=2"},
+    "five stages, small groups": {"RWKVNATIVE_METAL_TUNING": "fuse=2,mix_simdgroups=2,mix_passes=3,rows=2,lanes=8"},
     "matmul at once": {"RWKVNATIVE_METAL_TUNING": "matmul_rows=2"},
 }
 
