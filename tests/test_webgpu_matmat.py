@@ -115,6 +115,26 @@ def test_huge_activations(matmat, request):
     assert np.median(row_errors(logits, c.logits)) <= (F32_BOUND if is_float(request) else HALF_BOUND)
 
 
+@pytest.mark.parametrize("form", ["plain", "matrix"])
+def test_huge_and_tiny_weights(monkeypatch, form):
+    """Weights of 5e4 and more, and below 1e-6: a float16 ends at 65504 and loses digits below 6e-5, so each matrix has its own power
+    of two (csrc/core/magnitude.h). The logits remain numbers: norms follow the large ones, and errors are relative."""
+    use(monkeypatch, form, ",matmat_tile=16" if form == "plain" else "")
+    types = {"time_mix_output": "Q4_K", "channel_mix_value": "Q6_K", "time_mix_receptance": "F32", "time_mix_value": "Q8_0", "output.weight": "F32"}
+    model = build_model(n_embd=256, n_layer=1, n_ff=256, ranks=(16, 16, 16, 16), types=types, seed=36)
+    factors = {"blk.0.time_mix_output.weight": 1e6, "blk.0.channel_mix_value.weight": 1e6, "blk.0.time_mix_value.weight": 1e6,
+               "blk.0.time_mix_receptance.weight": 1e-7, "output.weight": 1e-7}
+    for name, factor in factors.items():
+        old = model.tensors[name]
+        model.tensors[name] = encode(name, old.dequantized() * np.float32(factor), old.ggml_type.name, np.random.default_rng(7))
+        largest = np.abs(model.tensors[name].dequantized()).max()
+        assert largest > 1e5 / 2 if factor > 1 else largest < 1e-6
+    c = Case(model, random_tokens(17))
+    engine = open_engine(model, matrix_device() if form == "matrix" else webgpu_devices.require("llvmpipe"))
+    logits = engine.forward(c.tokens, None, engine.new_state(), "all")
+    assert row_errors(logits, c.logits).max() <= HALF_BOUND
+
+
 def test_forms_that_a_device_lacks_are_named(monkeypatch):
     use(monkeypatch, "plain")
     engine = open_engine(case(1, n_embd=48, head_size=16, n_layer=1).model, webgpu_devices.require("SwiftShader"))

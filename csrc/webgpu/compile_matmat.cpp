@@ -15,6 +15,7 @@ constexpr uint32_t kFloatThreads = 256;
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
+constexpr uint32_t kDirectRows = 512;       // from so many rows on, a workgroup finishes what it need not share
 
 // Where the sums of a matrix go: outputs of a split, whole tiles of them.
 uint32_t sums_width(const Tensor& weight, const MatMatTile& tile) { return ceil_div(weight.ne1, tile.outs) * tile.outs; }
@@ -119,6 +120,7 @@ uint32_t Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows)
 std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const {
   const MatMatTile& tile = tiling(rows).tile;
   const uint32_t wanted = splits(matrices, rows), rows_alloc = ceil_div(rows, tile.rows) * tile.rows;
+  const uint32_t rows_usual = rows == model_.prefill_rows ? model_.usual_rows : rows;
   std::vector<Unfinished> places;
   uint32_t free = 0;
   for (const LinearMatrix& matrix : matrices) {
@@ -127,7 +129,7 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const uint32_t count = std::clamp(wanted, 1u, std::max(1u, steps / kMinSteps));
     Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, tile), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
-    place.direct = place.splits == 1 && !halves;
+    place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;
     place.sums = free;
     if (!place.direct) free += place.splits * rows_alloc * place.width;
     places.push_back(place);
@@ -195,7 +197,7 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
     text.constant("kMatrixM", shape.m).constant("kMatrixN", shape.n).constant("kLanes", shape.lanes);
     text.constant("kSubgroupsDown", tile.down).constant("kSubgroupRows", tile.rows / tile.down);
     text.constant("kSubgroupOuts", tile.outs / tile.along).file("matmat_matrix");
-    product = matrix_product(tile, shape);
+    product = matrix_product(tile, shape, tuned_.all.matmat_ahead != 0);
   } else {
     text.file("matmat_plain");
   }
@@ -271,7 +273,11 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
 // Finishes what add_matmat() left, if anything.
 void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places,
                           bool halves) {
-  constexpr uint32_t kWorkgroup = 256;
+  // Whole rows want as many threads as there are; single outputs fewer.
+  const bool rows = std::any_of(matrices.begin(), matrices.end(), [&](const LinearMatrix& matrix) {
+    return matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
+  });
+  const uint32_t workgroup = std::min(rows ? 512u : 256u, max_threads_);
   std::vector<uint32_t> table;
   uint32_t workgroups = 0, parts = 0, quads_each = 1;
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -280,7 +286,7 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     const Tensor& weight = plan_.tensor(matrices[i].weight);
     const SlotPlace& out = slot(matrices[i].out);
     const bool as_halves = matrices[i].out < uses_.size() && uses_[matrices[i].out].halves_by_producer;
-    const uint32_t begin = workgroups, pieces = ceil_div(ceil_div(weight.ne1, 4), kWorkgroup);
+    const uint32_t begin = workgroups, pieces = ceil_div(ceil_div(weight.ne1, 4), workgroup);
     workgroups += as_halves ? 1 : pieces;
     if (as_halves) quads_each = std::max(quads_each, pieces);
     ++parts;
@@ -294,7 +300,7 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
                                out.values_stride(), as_halves, out.halves, out.halves_stride(), out.scales});
   }
   if (parts == 0) return;
-  ShaderText text = begin(kWorkgroup, 8);
+  ShaderText text = begin(workgroup, 8);
   text.constant("kParts", parts).constant("kFromHalves", halves).constant("kQuadsEach", quads_each);
   text.file("activations").file("activate");
   include_halves(text, 5, 1);

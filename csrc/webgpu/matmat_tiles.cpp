@@ -43,7 +43,7 @@ const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish
   return *best;
 }
 
-MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape) {
+MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape, bool ahead) {
   const uint32_t down = tile.rows / tile.down / shape.m, along = tile.outs / tile.along / shape.n;
   const uint32_t matrix = shape.m * shape.k;  // halves of a tile of activations
   MatrixProduct text;
@@ -64,9 +64,10 @@ MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape) {
     }
     return loads;
   };
-  text.first = load_left(0);
+  if (ahead) text.first = load_left(0);
   for (uint32_t k = 0; k < 64; k += shape.k) {
-    if (k + shape.k < 64) text.multiply += load_left(k + shape.k);
+    if (!ahead) text.multiply += load_left(k);
+    if (ahead && k + shape.k < 64) text.multiply += load_left(k + shape.k);
     for (uint32_t j = 0; j < along; ++j) {
       text.multiply += message("let b", k, "_", j, " = subgroupMatrixLoad<subgroup_matrix_right<f16, ", shape.n, ", ", shape.k,
                                ">, col_major>(&slice, right + ", j * shape.n, "u * kRowHalves + ", k, "u, kRowHalves);\n    ");
@@ -85,13 +86,13 @@ MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape) {
       store += message("subgroupMatrixStore<row_major>(&sums, at + ", i * shape.m, "u * part.out_stride + ", j * shape.n,
                        "u, sum_", i, "_", j, ", part.out_stride);\n    ");
       finish += message("subgroupMatrixStore<row_major>(&done, subgroup * kMatrixM * kDone, sum_", i, "_", j,
-                        ", kDone);\n  finish(part, row, thread, ", i * shape.m, "u, ", j * shape.n, "u);\n  ");
+                        ", kDone);\n  finish(part, row, rows, thread, ", i * shape.m, "u, ", j * shape.n, "u);\n  ");
     }
   }
   text.finish = "if (part.to_sums == 1u) {\n"
                 "    let at = part.out + (row + subgroup % kSubgroupsDown * kSubgroupRows) * part.out_stride + part.first +\n"
                 "             subgroup / kSubgroupsDown * kSubgroupOuts;\n    " +
-                store + "return;\n  }\n  " + finish;
+                store + "return;\n  }\n  let rows = rows_of(part);\n  " + finish;
   return text;
 }
 

@@ -19,11 +19,12 @@ MatrixShape matrix_shape_of(const Device& device);
 // The smallest tile that holds `rows` rows, or that of `wish` rows if it is not 0. Throws InputError where there is none.
 const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint32_t max_threads);
 
-// The text of a product by subgroup matrices, for the $ of kernels/matmat_run.wgsl.
+// The text of a product by subgroup matrices, for the $ of kernels/matmat_run.wgsl. `ahead`: activations are asked for before the
+// weights of a step are decoded, and then a matrix ahead of their product.
 struct MatrixProduct {
   std::string start, first, multiply, finish;
 };
-MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape);
+MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape, bool ahead);
 
 // How many workgroups share each of `tiles` tiles of `steps` steps, `most` at most, on a device that runs `slots` of them at once.
 uint32_t choose_splits(uint64_t tiles, uint32_t steps, uint64_t slots, uint32_t most);

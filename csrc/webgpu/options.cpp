@@ -80,6 +80,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"matmat", {&Tuning::matmat, 0, 4, false, false}},
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
       {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}},
+      {"matmat_ahead", {&Tuning::matmat_ahead, 0, 1, false, false}},
       {"matmat_threads", {&Tuning::matmat_threads, 32, UINT32_MAX, false, false}}};
   return all;
 }
@@ -167,6 +168,8 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t rows : {1, 4}) variants.push_back(message("mix_rows=", rows));
   for (uint32_t registers : {0, 48}) variants.push_back(message("mix_registers=", registers));
   for (uint32_t layout : {0, 8}) variants.push_back(message("layout=", layout));
+  for (uint32_t threads : {8448, 16896, 67584}) variants.push_back(message("matmat_threads=", threads));
+  variants.emplace_back("matmat_ahead=0");
   variants.emplace_back("int8=0");
   variants.emplace_back("fuse=0");
   return variants;

@@ -51,12 +51,17 @@ fn part_of(workgroup: u32) -> Part {
 
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>;
 
-// `out` is a row of the part, `row` one of the activations; `factor` undoes the scales of both operands.
-fn store_sum(part: Part, row: u32, out: u32, sum: f32, factor: f32) {
+// Rows of activations that there are.
+fn rows_of(part: Part) -> u32 {
+  return select(params[0].x, params[0].z, part.of_head == 1u);
+}
+
+// `out` is a row of the part, `row` one of the `rows` of activations; `factor` undoes the scales of both operands.
+fn store_sum(part: Part, row: u32, rows: u32, out: u32, sum: f32, factor: f32) {
   let at = part.out + row * part.out_stride + out;
   if (part.to_sums == 1u) {
     sums[at] = sum;  // whole tiles have room there
-  } else if (row < select(params[0].x, params[0].z, part.of_head == 1u) && out < part.rows) {
+  } else if (row < rows && out < part.rows) {
     if (part.activation == kAccumulate) {
       set_act_f32(at, act_f32(at) + sum * factor);
     } else {

@@ -60,7 +60,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       mine[3] += a.w * b;
     }
   }
+  let rows = rows_of(part);
   for (var m = 0u; m < 4u; m++) {
-    for (var n = 0u; n < 4u; n++) { store_sum(part, row + 4u * down + m, part.first + 4u * along + n, mine[m][n], 1.0); }
+    for (var n = 0u; n < 4u; n++) { store_sum(part, row + 4u * down + m, rows, part.first + 4u * along + n, mine[m][n], 1.0); }
   }
 }

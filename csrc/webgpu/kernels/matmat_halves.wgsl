@@ -30,7 +30,8 @@ fn put_octet(at: u32, octet: vec4<u32>) {
 
 alias Weights = array<Fetched, kUnitsEach>;
 
-// What undoes the scales of a packed row and of the weights.
-fn half_factor(part: Part, row: u32) -> f32 {
-  return act_f32(4u * part.scales + row) * part.unscale;
+// What undoes the scales of the packed rows and of the weights: loaded once, before the product.
+var<workgroup> factors: array<f32, kTileRows>;
+fn load_factors(part: Part, row: u32, thread: u32) {
+  for (var i = thread; i < kTileRows; i += kThreads) { factors[i] = act_f32(4u * part.scales + row + i) * part.unscale; }
 }

@@ -18,7 +18,7 @@ fn multiply(part: Part, row: u32, step: u32, mine: ptr<function, Sums>, thread: 
 fn finish(part: Part, row: u32, mine: ptr<function, Sums>, thread: u32) {
   for (var i = 0u; i < kSumsEach; i++) {
     let at = thread + i * kThreads;
-    let row_at = row + at / kTileOuts;
-    store_sum(part, row_at, part.first + at % kTileOuts, (*mine)[i], half_factor(part, row_at));
+    let row_at = at / kTileOuts;
+    store_sum(part, row + row_at, rows_of(part), part.first + at % kTileOuts, (*mine)[i], factors[row_at]);
   }
 }

@@ -1,6 +1,7 @@
 // The loop for $TYPE weights.
 fn run_$TYPE(part: Part, row: u32, thread: u32, subgroup: u32) {
   var units = load_weights_$TYPE(part, part.step, thread);
+  load_factors(part, row, thread);
   $START
   for (var step = part.step; step < part.last; step++) {
     $FIRST

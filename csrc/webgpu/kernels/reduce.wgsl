@@ -31,25 +31,32 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   var factor = 1.0;
   if (kFromHalves) { factor = act_f32(4u * part.scales + row) * part.unscale; }
   let first = part.sums + row * part.sums_stride;
-  var values: array<vec4<f32>, kQuadsEach>;
+  let quads = (part.width + 3u) / 4u;
+  let first_quad = (workgroup.x - part.begin) * kWorkgroup + thread;
+  // All of a split's loads are asked for before any is waited for.
+  var values = array<vec4<f32>, kQuadsEach>();
+  for (var split = 0u; split < part.splits; split++) {
+    for (var n = 0u; n < kQuadsEach; n++) {
+      values[n] += sums[first + split * part.split_stride + min(first_quad + n * kWorkgroup, quads - 1u)];
+    }
+  }
   var most = 0.0;
   for (var n = 0u; n < kQuadsEach; n++) {
-    let quad = (workgroup.x - part.begin + n) * kWorkgroup + thread;
-    if (4u * quad >= part.width || (n != 0u && part.has_halves == 0u)) { continue; }
-    var sum = vec4(0.0);
-    for (var split = 0u; split < part.splits; split++) { sum += sums[first + split * part.split_stride + quad]; }
-    sum *= factor;
-    let out = part.out + row * part.out_stride + quad;
-    if (part.activation == kAccumulate) {
-      sum += act_vec4(out);
-    } else {
-      for (var k = 0u; k < 4u; k++) { sum[k] = activate(sum[k], part.activation); }
+    let quad = first_quad + n * kWorkgroup;
+    if (quad < quads && (n == 0u || part.has_halves == 1u)) {
+      var value = values[n] * factor;
+      let out = part.out + row * part.out_stride + quad;
+      if (part.activation == kAccumulate) {
+        value += act_vec4(out);
+      } else {
+        for (var k = 0u; k < 4u; k++) { value[k] = activate(value[k], part.activation); }
+      }
+      // What is beyond the width is padding, and zero.
+      value = select(vec4(0.0), value, vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(part.width));
+      if (part.has_values == 1u) { act[out] = bitcast<vec4<u32>>(value); }
+      most = max(most, magnitude(value));
+      values[n] = value;
     }
-    // What is beyond the width is padding, and zero.
-    sum = select(vec4(0.0), sum, vec4(4u * quad) + vec4(0u, 1u, 2u, 3u) < vec4(part.width));
-    if (part.has_values == 1u) { act[out] = bitcast<vec4<u32>>(sum); }
-    most = max(most, magnitude(sum));
-    values[n] = sum;
   }
   if (part.has_halves == 1u) {
     clear_largest(thread);
@@ -59,7 +66,7 @@ fn run(workgroup: vec3<u32>, thread: u32) {
     if (thread == 0u) { store_half_factor(4u * part.half_scales + row, exponent); }
     for (var n = 0u; n < kQuadsEach; n++) {
       let quad = n * kWorkgroup + thread;
-      if (4u * quad < part.width) { store_half_quad(part.half_rows, part.half_octets, row, quad, exponent, values[n]); }
+      if (quad < quads) { store_half_quad(part.half_rows, part.half_octets, row, quad, exponent, values[n]); }
     }
   }
 }
