@@ -11,10 +11,10 @@ constexpr uint64_t kAlignment = 4096;  // of a share, and more than any binding'
 
 }  // namespace
 
-// Kernels that choose a token are short, and those that gather embedding rows bind the most buffers.
+// Not those around the layers: they are short, and bind as many buffers as they may.
 bool Compiler::can_carry(size_t dispatch) const {
   const Bindings bindings = texts_[dispatch].bindings;
-  return bindings != Bindings::Choice && bindings != Bindings::Embed;
+  return bindings != Bindings::Choice && bindings != Bindings::Draw && bindings != Bindings::Embed;
 }
 
 // A unit may come once its slot is read no more: during the run before its own that reads another slot, and during what follows
