@@ -216,11 +216,17 @@ def plot(figures: dict, path: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    records = [record for record in figures["budgets"] if record["way"] == "kernels"]
-    streamed = [r["streamed_mb"] for r in records]
     fig, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    axes.plot(streamed, [r["token_ms"] for r in records], "o-", color="#1f5fa8", label="a token")
-    axes.plot(streamed, [r["upload_ms"] for r in records], "s--", color="#7a7a7a", markersize=4, label="its upload alone")
+    ways = {"kernels": ("a token, copied in the kernels", "#1f5fa8"), "copies": ("a token, copied between the kernels", "#d08a1d"),
+            "staging": ("a token, through mapped buffers", "#4b8b3b")}  # fmt: skip
+    of_way = {way: [record for record in figures["budgets"] if record["way"] == way] for way in ways}
+    for way, (label, color) in ways.items():
+        if of_way[way]:
+            axes.plot([r["streamed_mb"] for r in of_way[way]], [r["token_ms"] for r in of_way[way]], "o-", color=color, label=label)
+    records = max(of_way.values(), key=len)
+    streamed = [r["streamed_mb"] for r in records]
+    uploads = [r for r in records if r["streamed_mb"]]
+    axes.plot([r["streamed_mb"] for r in uploads], [r["upload_ms"] for r in uploads], "s--", color="#7a7a7a", markersize=4, label="its upload alone")
     line = np.array([0, max(streamed)])
     axes.plot(line, figures["resident"]["token_ms"] + line / figures["bare_copy_gb_s"], ":", color="#c0392b",
               label=f"resident + a bare copy loop (no overlap), {figures['bare_copy_gb_s']:.1f} GB/s")  # fmt: skip
