@@ -135,8 +135,9 @@ def main() -> None:
                 rates = in_new_process("generate", path, size, mix, args.device, args.tokens)
                 bare = statistics.median(rates["bare"])
                 for name, found in rates.items():
-                    print(f"    {name:22} {statistics.median(found):7.0f} ({100 * statistics.median(found) / bare:3.0f} % of bare)   "
-                          + " ".join(f"{r:.0f}" for r in found), flush=True)
+                    middle = statistics.median(found)
+                    share = "" if name.startswith("encoding") else f"tok/s, {100 * middle / bare:3.0f} % of bare"
+                    print(f"    {name:22} {middle:7.0f} {share:24} " + " ".join(f"{r:.0f}" for r in found), flush=True)
             path.unlink()
 
 
