@@ -1,7 +1,7 @@
 """WebGPU's matrix products of two to sixteen rows (csrc/webgpu/compile_columns.cpp): few sequences, short chunks.
 
 On software GPUs a thread takes a row of the matrix and two of the activations, as their compilers are slow; here it is told to take
-as many as on a large GPU, with few threads of a workgroup so that slices share a row.
+as many as on a large GPU, or slices to share a row, or activations to be staged in workgroup memory.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import pytest
 import webgpu_devices
 from engines import assert_states_close, case, open_engine, row_errors
 from oracle import Oracle
-from synthetic import ALL_TYPES, FLOAT_TYPES
+from synthetic import ALL_TYPES
 
 F32_BOUND = 2e-3  # as in test_webgpu.py
 INT8_BOUND = 0.03  # of the same codes summed up in another order: as in test_batch.py
 
 ROLES = ("time_mix_receptance", "time_mix_key", "time_mix_value", "time_mix_output", "channel_mix_key", "channel_mix_value",
          "output.weight")
-# As many rows as programs have, and one more than that; each sequence of another length.
-BATCHES = [(1, 1), (1, 2), (1,) * 8, (1,) * 9, (4, 1, 6, 5)]
+# Several rows for a thread; slices that share a row; staged, the longest rows in chunks; each thread reads for itself.
+WIDE, SLICED = "tile=4,column_rows=2,column_stage=1", "tile=2,column_slices=2,lanes=2,float_lanes=2"
+STAGED, CHUNKS = "tile=4,column_rows=2,column_stage=2", "tile=8,column_rows=1,column_stage=2"
 
 
 def batch(engine, parts):
@@ -27,26 +28,33 @@ def batch(engine, parts):
     return engine.forward_batch(parts, [None] * len(parts), ends), ends
 
 
-@pytest.mark.parametrize("numerics", ["f32", "int8"])
-@pytest.mark.parametrize("types, tuning", [(ALL_TYPES[:5], "tile=8,column_rows=2"), (ALL_TYPES[5:10], "tile=8,column_rows=4,lanes=4"),
-                                           (ALL_TYPES[10:], "tile=4,column_rows=2,lanes=2")], ids=["0", "1", "2"])
-def test_mixed_batches(monkeypatch, types, tuning, numerics):
-    """Every type, several in a dispatch; the numbers of each sequence alone, and the oracle's."""
+# The lengths of the sequences: as many rows as programs have, and one more than that.
+@pytest.mark.parametrize("numerics, types, tuning, lengths", [
+    ("f32", ALL_TYPES[:5], STAGED, (1, 1)),
+    ("f32", ALL_TYPES[5:10], SLICED, (1,) * 9),
+    ("f32", ALL_TYPES[10:], WIDE, (1, 2)),
+    ("int8", ALL_TYPES[:5], STAGED, (1,) * 3),
+    ("int8", ALL_TYPES[5:10], CHUNKS, (1,) * 8),
+    ("int8", ALL_TYPES[10:], WIDE, (4, 1, 6, 5)),
+    ("int8", ALL_TYPES[10:13], SLICED, (1,) * 16),
+], ids=lambda value: value if isinstance(value, str) else f"{len(value)}")
+def test_batches_of_mixed_types(monkeypatch, numerics, types, tuning, lengths):
+    """Every type, several in a dispatch: the oracle's numbers, and with int8 activations those of each sequence alone."""
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", tuning)
-    of_role = {role: types[i % len(types)] for i, role in enumerate(ROLES)} | {"time_mix_w1": "F32", "time_mix_g2": "Q8_0"}
-    c = case(16, n_embd=256, n_layer=1, n_ff=256, types=of_role, lora_type="F16", seed=41)
+    of_role = {role: types[i % len(types)] for i, role in enumerate(ROLES)}
+    n_ff = 2048 if tuning == CHUNKS else 256
+    c = case(16, n_embd=256, n_layer=1, n_ff=n_ff, types=of_role, lora_type="F16", seed=41)
     engine, oracle = open_engine(c.model, webgpu_devices.require("llvmpipe"), numerics=numerics), Oracle.from_model(c.model)
-    for lengths in BATCHES:
-        parts = np.split(c.tokens[:sum(lengths)], np.cumsum(lengths)[:-1])
-        logits, ends = batch(engine, parts)
-        expected = [oracle.forward(p) for p in parts]
-        errors = row_errors(logits, np.stack([e[0][-1] for e in expected]))
-        if numerics == "f32" or all(t in FLOAT_TYPES for t in types):
-            assert errors.max() <= F32_BOUND, lengths
-            for end, (_, state) in zip(ends, expected, strict=True):
-                assert_states_close(end.read(), state, F32_BOUND)
-        else:
-            assert np.median(errors) <= 0.02, lengths  # of int8 activations, tests/test_parity.py
-            alone = [batch(engine, [p]) for p in parts]
-            assert row_errors(logits, np.concatenate([a[0] for a in alone])).max() <= INT8_BOUND, lengths
+    parts = np.split(c.tokens[:sum(lengths)], np.cumsum(lengths)[:-1])
+    logits, ends = batch(engine, parts)
+    expected = [oracle.forward(p) for p in parts]
+    errors = row_errors(logits, np.stack([e[0][-1] for e in expected]))
+    if numerics == "f32":
+        assert errors.max() <= F32_BOUND
+        for end, (_, state) in zip(ends, expected, strict=True):
+            assert_states_close(end.read(), state, F32_BOUND)
+    else:
+        assert np.median(errors) <= 0.02  # of int8 activations, tests/test_parity.py
+        alone = [batch(engine, [p])[0] for p in parts[:2]]
+        assert row_errors(logits[:2], np.concatenate(alone)).max() <= INT8_BOUND

@@ -57,39 +57,36 @@ struct Compiler::ColumnKind {
 // What a dispatch does: so many rows of matrices in all, for `tiles` times `columns` rows of activations.
 struct Compiler::ColumnWork {
   uint32_t rows = 0, columns = 0, tiles = 0, workgroup = 0, most_lanes = 0;
-  bool quantize_out = false;
-  // Whether there is a workgroup for each part of a large device although its threads take four rows each.
-  bool wide() const { return uint64_t{rows} * tiles >= 6144; }
+  bool quantize_out = false, all_int8 = false;
 };
 
-// Measured on a large GPU (docs/performance.md). A workgroup that stages activations should do so for many matrix rows, one that
-// does not needs many threads, so that somebody waits for memory while others multiply.
+// Each choice is what measured best on a large GPU, kernel by kernel (docs/performance.md).
 void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
   const auto threads = [&] { return uint64_t{ceil_div(work.rows, kind.rows)} * work.tiles * kind.stride(); };
   const uint32_t wish = kind.is_float ? tuning_.float_lanes : tuning_.lanes;
   kind.slices = 1;
   kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), work.most_lanes) : choose_lanes(kind.units, work.most_lanes, work.rows, 0);
-  // Weights that are decoded to float32 take four times the registers.
-  kind.rows = (kind.int8 || kind.is_float) && work.columns > 4 && work.wide() ? 4 : 2;
-  if (device_.info().kind == DeviceKind::Software) kind.rows = 1;  // its compiler is slow
-  if (tuning_.column_rows != 0) kind.rows = tuning_.column_rows;
+  const bool tall = work.rows >= 32768;  // a head
+  kind.rows = tuning_.column_rows != 0 ? tuning_.column_rows
+              : device_.info().kind == DeviceKind::Software ? 1  // its compiler is slow
+              : kind.int8 && tall && work.tiles > 1         ? 4
+                                                            : 2;
   // Of workgroup memory an eighth is for sums, the rest for what is staged and for reductions.
   const uint32_t memory = device_.limits().maxComputeWorkgroupStorageSize;
   const auto too_many_sums = [&] { return work.workgroup / kind.lanes * kind.rows * work.columns > memory / 8 / sizeof(float); };
   while (kind.rows > 1 && too_many_sums()) kind.rows /= 2;
   while (kind.lanes < work.most_lanes && too_many_sums()) kind.lanes *= 2;
 
+  // Staging pays where many matrix rows read the same activations, and all of these have room.
   const uint32_t reductions = work.workgroup * (use_subgroups(work.workgroup, kind.lanes) ? 1 : 16);
   const uint32_t fit = (memory - memory / 8 - reductions) / 16 / (work.columns * kind.planes);
-  const bool whole = fit >= ceil_div(kind.units, kind.lanes) * kind.lanes;
-  bool stage = kind.is_float ? whole : work.columns > 4 || (work.wide() && whole);
-  if (tuning_.column_stage != 0) stage = tuning_.column_stage == 2;
-  stage = stage && fit >= kind.stride();
-  const uint64_t wanted = stage ? tuning_.threads / 2 : uint64_t{tuning_.threads} * 2;
-  const auto fits = [&](uint32_t stride) { return stride <= std::min(kind.units, work.workgroup) && (!stage || stride <= fit); };
-  const bool many_steps = kind.is_float && !stage;  // few rows of a dispatch: slices are what makes threads
-  while (kind.slices < kMostSlices && fits(kind.stride() * 2) &&
-         (threads() < wanted || (many_steps && kind.stride() * 3 < kind.units))) {
+  const bool whole = ceil_div(kind.units, kind.lanes) * kind.lanes <= fit;
+  bool stage = whole && (kind.is_float ? kind.units <= 64 : work.all_int8 && (tall || (work.rows >= 6144 && work.tiles == 1)));
+  if (tuning_.column_stage != 0) stage = tuning_.column_stage == 2 && kind.lanes <= fit;
+  const uint64_t wanted = stage || work.tiles > 1 ? tuning_.threads : uint64_t{tuning_.threads} * 2;
+  const auto possible = [&](uint32_t stride) { return stride <= std::min({kind.units, work.workgroup, stage ? fit : UINT32_MAX}); };
+  while (kind.slices < kMostSlices && possible(kind.stride() * 2) &&
+         (tuning_.column_slices != 0 ? kind.slices < tuning_.column_slices : threads() < wanted)) {
     kind.slices *= 2;
   }
   const auto local = [&] { return work.workgroup / kind.stride() * kind.rows; };
@@ -117,8 +114,10 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
     // Of whole tensors: how a head is cut must not change its sums.
     for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
     work.rows = rows_of_all;
+    work.all_int8 = std::all_of(matrices.begin(), matrices.end(),
+                                [&](const LinearMatrix& m) { return !m.float_input && reads_codes(m.weight); });
     const uint32_t wish = tuning_.column_workgroup;
-    work.workgroup = std::min(wish != 0 ? wish : columns > 4 && work.wide() ? 128u : 256u, max_threads_);
+    work.workgroup = std::min(wish != 0 ? wish : quantize_out ? tuning_.quantizing_workgroup : tuning_.workgroup, max_threads_);
     const bool subgroups = use_subgroups(work.workgroup, quantize_out ? 8 : 1);
     work.most_lanes = subgroups ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
     ShaderText text = begin(work.workgroup, work.most_lanes);

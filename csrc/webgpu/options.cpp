@@ -61,6 +61,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"tile", {&Tuning::tile, 0, 16, true, false}},
       {"unroll", {&Tuning::unroll, 1, 32, false, true}},
       {"column_rows", {&Tuning::column_rows, 0, 4, true, true}},
+      {"column_slices", {&Tuning::column_slices, 0, 8, true, true}},
       {"column_workgroup", {&Tuning::column_workgroup, 0, 1024, true, true}},
       {"column_stage", {&Tuning::column_stage, 0, 2, false, true}},
       {"norm_workgroup", {&Tuning::norm_workgroup, 32, 1024, true, true}},
@@ -163,6 +164,10 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t chunk : {8, 16, 64}) variants.push_back(message("norm_chunk=", chunk));
   for (uint32_t lanes : {4, 16}) variants.push_back(message("wkv_lanes=", lanes));
   for (uint32_t values : {16, 64}) variants.push_back(message("wkv_values=", values));
+  for (uint32_t rows : {1, 2, 4}) variants.push_back(message("column_rows=", rows));
+  for (uint32_t slices : {1, 2, 4}) variants.push_back(message("column_slices=", slices));
+  for (uint32_t workgroup : {128, 512}) variants.push_back(message("column_workgroup=", workgroup));
+  for (uint32_t stage : {1, 2}) variants.push_back(message("column_stage=", stage));
   for (uint32_t groups : {8, 16}) variants.push_back(message("wkv_step_groups=", groups));
   for (uint32_t lanes : {8, 32}) variants.push_back(message("mix_lanes=", lanes));
   for (uint32_t rows : {1, 4}) variants.push_back(message("mix_rows=", rows));
