@@ -58,6 +58,17 @@ const char* reason(NSInteger code) {
   }
 }
 
+// "; in LABEL" of each encoder that failed, or that another's failure may have spoilt.
+std::string encoders_at_fault(NSError* error) {
+  std::string labels;
+  NSArray* encoders = error == nil ? nil : [[error userInfo] objectForKey:MTLCommandBufferEncoderInfoErrorKey];
+  for (id<MTLCommandBufferEncoderInfo> encoder in encoders) {
+    if ([encoder errorState] == MTLCommandEncoderErrorStateFaulted) labels += "; in " + text([encoder label]);
+    if ([encoder errorState] == MTLCommandEncoderErrorStateAffected) labels += "; affected: " + text([encoder label]);
+  }
+  return labels;
+}
+
 }  // namespace
 
 Device::Device(const std::string& device, const Options& options)
@@ -124,7 +135,15 @@ bool Device::under_pressure() const {
 CommandBuffer Device::create_command_buffer(const char* label) const {
   @autoreleasepool {
     // Buffers outlive the work on them anyway: programs and models wait for it.
-    auto commands = CommandBuffer::retained([queue_.get() commandBufferWithUnretainedReferences]);
+    CommandBuffer commands;
+    if (options_.trace) {
+      const Owned<MTLCommandBufferDescriptor*> descriptor([[MTLCommandBufferDescriptor alloc] init]);
+      [descriptor.get() setRetainedReferences:NO];
+      [descriptor.get() setErrorOptions:MTLCommandBufferErrorOptionEncoderExecutionStatus];
+      commands = CommandBuffer::retained([queue_.get() commandBufferWithDescriptor:descriptor.get()]);
+    } else {
+      commands = CommandBuffer::retained([queue_.get() commandBufferWithUnretainedReferences]);
+    }
     if (!commands) throw DeviceError(message("[metal] ", info_.name, ": it gives no command buffer for ", label));
     [commands.get() setLabel:[NSString stringWithUTF8String:label]];
     return commands;
@@ -163,7 +182,8 @@ std::string Device::error_of(const CommandBuffer& commands) const {
     if ([commands.get() status] != MTLCommandBufferStatusError) return {};
     NSError* error = [commands.get() error];
     return message("[metal] ", info_.name, ": ", text([commands.get() label]), ": ",
-                   reason(error == nil ? 0 : [error code]), ": ", text(error));
+                   reason(error == nil ? 0 : [error code]), ": ", text(error),
+                   options_.trace ? encoders_at_fault(error) : " (RWKVNATIVE_METAL_TRACE=1 names the kernel)");
   }
 }
 

@@ -4,6 +4,7 @@
 //   RWKVNATIVE_METAL_TUNING     a comma-separated list of name=number, names as in Tuning
 //   RWKVNATIVE_METAL_ARCHIVE    the folder that keeps pipelines from one process to the next (Pipelines); by default beside
 //                               the tuner's choices, in the user's cache; none if it is set and empty
+//   RWKVNATIVE_METAL_TRACE      1: each dispatch in an encoder of its own, so that an error of the GPU names the kernel; slow
 //   RWKVNATIVE_METAL_LIBRARIES  the folder of the libraries that cmake/metal_libraries.py made; by default beside the
 //                               extension; none if it is set and empty
 #pragma once
@@ -42,6 +43,7 @@ struct Options {
   bool nocopy = true;
   bool fuse = true;
   bool matmul = true;
+  bool trace = false;
   std::string archive, libraries;  // folders; empty: none
   Tuning tuning;
 

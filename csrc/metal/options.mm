@@ -125,6 +125,8 @@ Options Options::from_environment() {
           message("[metal] RWKVNATIVE_METAL_DISABLE: expected nocopy, fuse or matmul, got \"", item, "\""));
     *found->second = false;
   });
+  const std::string trace = variable("RWKVNATIVE_METAL_TRACE");
+  options.trace = !trace.empty() && trace != "0";
   options.archive = folder("RWKVNATIVE_METAL_ARCHIVE", user_cache());
   options.libraries = folder("RWKVNATIVE_METAL_LIBRARIES", beside_extension("metal_libraries"));
   options.tuning = parse_tuning(variable("RWKVNATIVE_METAL_TUNING"));

@@ -114,6 +114,7 @@ class DeviceProgram final : public Program {
   void prepare_bias(std::span<const Sequence> sequences, Flight& flight);
   void prepare_states(std::span<const Sequence> sequences, Flight& flight);
   Flight& free_flight();
+  void encode(const CommandBuffer& commands, size_t begin, size_t end, const Flight& flight) const;
   void submitted(std::span<const Sequence> sequences);
   Result unpack(Flight& flight);
   // program_profile.mm: microseconds of each dispatch.

@@ -298,6 +298,22 @@ void DeviceProgram::submitted(std::span<const Sequence> sequences) {
   has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
 }
 
+// Dispatches into an encoder; where it is of one only, that is its name.
+void DeviceProgram::encode(const CommandBuffer& commands, size_t begin, size_t end, const Flight& flight) const {
+  const Dispatch& first = compiled_.dispatches[begin];
+  if (end - begin == 1 && first.grid == Grid::Bias && flight.work.bias == 0) return;
+  id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
+  if (encoder == nil)
+    throw DeviceError(message("[metal] ", model_->device->info().name, ": it gives no compute encoder"));
+  if (end - begin == 1) {
+    const std::string layer = first.layer < 0 ? std::string() : message(" of layer ", first.layer);
+    [encoder setLabel:ns_string(message(first.label, layer, ", kernel ", first.kernel->name))];
+  }
+  Encoding encoding(*this, flight, encoder, true);
+  for (size_t i = begin; i < end; ++i) encoding.add(compiled_.dispatches[i]);
+  [encoder endEncoding];
+}
+
 Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
   Flight& flight = free_flight();
   const Device& device = *model_->device;
@@ -308,12 +324,8 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
     if (run.unit != kNoUnit) model_->stream->bring(run.unit, run.next);
     @autoreleasepool {
       CommandBuffer commands = device.create_command_buffer("program");
-      id<MTLComputeCommandEncoder> encoder =
-          [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
-      if (encoder == nil) throw DeviceError(message("[metal] ", device.info().name, ": it gives no compute encoder"));
-      Encoding encoding(*this, flight, encoder, true);
-      for (size_t i = run.begin; i < run.end; ++i) encoding.add(compiled_.dispatches[i]);
-      [encoder endEncoding];
+      const size_t at_once = device.options().trace ? 1 : run.end - run.begin;
+      for (size_t i = run.begin; i < run.end; i += at_once) encode(commands, i, i + at_once, flight);
       if (run.unit != kNoUnit) model_->stream->used_by(run.unit, commands);
       device.commit(commands);
       flight.commands.push_back(std::move(commands));

@@ -111,7 +111,7 @@ def _host(file: str, name: str, case: str, old: str, new: str, check: bool = Fal
 
 HOST = [
     _host("program.mm", "no barrier between dependent dispatches", "decode", "[encoder_ memoryBarrierWithScope:MTLBarrierScopeBuffers];", ";", check=True),
-    _host("program.mm", "the encoder is not ended", "decode", "      [encoder endEncoding];\n      if (run.unit", "      if (run.unit"),
+    _host("program.mm", "the encoder is not ended", "decode", "encoding.add(compiled_.dispatches[i]);\n  [encoder endEncoding];", "encoding.add(compiled_.dispatches[i]);"),
     _host("program.mm", "a result is read before the work is done", "decode", "const std::string error = model_->device->finish(commands);\n    if (first", "const std::string error;\n    if (first"),
     _host("program.mm", "the state does not flip", "decode", "for (const Sequence& sequence : sequences) state_out(sequence).flip();", ""),
     _host("program.mm", "the new state over the old one", "decode", "info.out_side = 1 - out.side();", "info.out_side = out.side();", check=True),

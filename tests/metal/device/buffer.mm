@@ -10,7 +10,11 @@ namespace {
 std::mutex g_mutex;
 std::set<uint64_t> g_alive;
 std::atomic<uint64_t> g_serial{0};
+std::atomic<int64_t> g_bytes{0};
 }  // namespace
+
+NSUInteger soft_allocated_bytes() { return static_cast<NSUInteger>(g_bytes.load()); }
+void soft_owns(int64_t bytes) { g_bytes += bytes; }
 
 bool soft_is_alive(uint64_t serial) {
   std::lock_guard lock(g_mutex);
@@ -36,6 +40,7 @@ bool soft_is_alive(uint64_t serial) {
     deallocator_(bytes_, length_);
     Block_release(deallocator_);
   } else if (owned_) {
+    soft_owns(-static_cast<int64_t>(length_));
     free(bytes_);
   }
   if (heap_) {

@@ -48,7 +48,7 @@ bool is_apple() { return soft_options().device == "apple"; }
   return soft_options().working_set;
 }
 - (NSUInteger)currentAllocatedSize {
-  return 0;
+  return soft_allocated_bytes();
 }
 
 // ---- buffers and heaps
@@ -68,6 +68,7 @@ bool is_apple() { return soft_options().device == "apple"; }
   buffer->length_ = length;
   buffer->options_ = options;
   buffer->owned_ = true;
+  soft_owns(static_cast<int64_t>(length));
   return buffer;
 }
 - (id<MTLBuffer>)newBufferWithBytes:(const void*)bytes length:(NSUInteger)length options:(MTLResourceOptions)options {

@@ -207,7 +207,7 @@ struct SoftComputeState {
   [self open];
   state_->ended = true;
   if (state_->end_sample) [state_->buffer addStep:state_->end_sample];
-  state_->buffer->encoding_ = false;
+  [state_->buffer endEncoder:label_];
 }
 - (void)pushDebugGroup:(NSString*)name {
   (void)name;

@@ -87,7 +87,65 @@ void soft_polled() {
   if (!soft_options().thread && ++work().polls % 8 == 0) run_next();
 }
 
+// ---------------------------------------------------------------- what an error tells of encoders
+
+NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderInfoErrorKey";
+
+@interface SoftEncoderInfo : SoftObject <MTLCommandBufferEncoderInfo> {
+ @public
+  MTLCommandEncoderErrorState state_;
+}
+@end
+@implementation SoftEncoderInfo
+- (MTLCommandEncoderErrorState)errorState {
+  return state_;
+}
+- (NSArray*)debugSignposts {
+  return [NSArray array];
+}
+@end
+
+@interface SoftCommandBufferDescriptor : MTLCommandBufferDescriptor {
+ @public
+  BOOL retains_;
+  MTLCommandBufferErrorOption options_;
+}
+@end
+
+@implementation MTLCommandBufferDescriptor
++ (id)allocWithZone:(NSZone*)zone {
+  return self == [MTLCommandBufferDescriptor class] ? [SoftCommandBufferDescriptor allocWithZone:zone] : [super allocWithZone:zone];
+}
+@end
+
+@implementation SoftCommandBufferDescriptor
+- (id)init {
+  if ((self = [super init])) {
+    soft_count("MTLCommandBufferDescriptor", 1);
+    retains_ = YES;
+  }
+  return self;
+}
+- (void)dealloc {
+  soft_count("MTLCommandBufferDescriptor", -1);
+  [super dealloc];
+}
+- (void)setRetainedReferences:(BOOL)retains {
+  retains_ = retains;
+}
+- (void)setErrorOptions:(MTLCommandBufferErrorOption)options {
+  options_ = options;
+}
+@end
+
 @implementation SoftQueue
+- (id<MTLCommandBuffer>)commandBufferWithDescriptor:(MTLCommandBufferDescriptor*)descriptor {
+  auto* d = static_cast<SoftCommandBufferDescriptor*>(descriptor);
+  SoftCommandBuffer* buffer = [self commandBuffer];
+  buffer->retains_ = d->retains_;
+  buffer->traces_ = (d->options_ & MTLCommandBufferErrorOptionEncoderExecutionStatus) != 0;
+  return buffer;
+}
 - (id<MTLCommandBuffer>)commandBuffer {
   SoftCommandBuffer* buffer = [[SoftCommandBuffer alloc] init];
   buffer->queue_ = [self retain];
@@ -108,6 +166,7 @@ void soft_polled() {
     scheduled_ = new std::vector<MTLCommandBufferHandler>;
     completed_ = new std::vector<MTLCommandBufferHandler>;
     retained_ = new std::vector<id>;
+    encoders_ = new std::vector<std::pair<NSString*, size_t>>;
   }
   return self;
 }
@@ -120,6 +179,8 @@ void soft_polled() {
   delete completed_;
   for (id object : *retained_) [object release];
   delete retained_;
+  for (auto& [label, end] : *encoders_) [label release];
+  delete encoders_;
   [error_ release];
   [queue_ release];
   [super dealloc];
@@ -146,6 +207,10 @@ void soft_polled() {
 - (id<MTLBlitCommandEncoder>)blitCommandEncoder {
   [self open];
   return [[[SoftBlitEncoder alloc] initWith:self] autorelease];
+}
+- (void)endEncoder:(NSString*)label {
+  encoders_->push_back({[label copy], steps_->size()});
+  encoding_ = false;
 }
 - (void)use:(id)object {
   if (retains_) retained_->push_back([object retain]);
@@ -193,18 +258,27 @@ void soft_polled() {
   status_ = MTLCommandBufferStatusCommitted;
   soft_commit(self);
 }
-- (void)failWith:(NSInteger)code text:(const std::string&)text {
-  error_ = [soft_error(@"MTLCommandBufferErrorDomain", code, text) retain];
+- (void)failWith:(NSInteger)code text:(const std::string&)text step:(size_t)step {
+  NSMutableArray* infos = traces_ ? [NSMutableArray array] : nil;
+  bool before = true;
+  for (const auto& [label, end] : *encoders_) {
+    SoftEncoderInfo* info = [[[SoftEncoderInfo alloc] init] autorelease];
+    [info setLabel:label];
+    info->state_ = end <= step ? MTLCommandEncoderErrorStateCompleted : before ? MTLCommandEncoderErrorStateFaulted : MTLCommandEncoderErrorStatePending;
+    before = before && end <= step;
+    [infos addObject:info];
+  }
+  error_ = [soft_error(@"MTLCommandBufferErrorDomain", code, text, infos) retain];
 }
 - (void)run {
   for (auto handler : *scheduled_) handler(self);
   start_ = soft_now() * 1e-9;
   SoftFaults& faults = soft_faults();
   const bool fault = faults.command_buffer > 0 && --faults.command_buffer == 0;
-  if (fault) [self failWith:faults.command_buffer_code text:"ordered by a test"];
+  if (fault) [self failWith:faults.command_buffer_code text:"ordered by a test" step:steps_->size() / 2];
   for (size_t i = 0; i < steps_->size() && !error_; i++) {
     const std::string problem = (*steps_)[i]();
-    if (!problem.empty()) [self failWith:MTLCommandBufferErrorPageFault text:problem];
+    if (!problem.empty()) [self failWith:MTLCommandBufferErrorPageFault text:problem step:i];
   }
   steps_->clear();
   end_ = soft_now() * 1e-9;

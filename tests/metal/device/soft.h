@@ -25,7 +25,8 @@
     if (!(condition)) soft_stop(__VA_ARGS__); \
   } while (0)
 
-NSError* soft_error(NSString* domain, NSInteger code, const std::string& text);  // autoreleased
+// Autoreleased. encoders: what MTLCommandBufferEncoderInfoErrorKey gives, or nil.
+NSError* soft_error(NSString* domain, NSInteger code, const std::string& text, NSArray* encoders = nil);
 
 // How the device behaves, from environment variables (see README.md), and what a test injects.
 struct SoftOptions {
@@ -80,6 +81,8 @@ constexpr size_t kPage = 16384;  // of an Apple GPU
 }
 - (bool)isPrivate;
 @end
+void soft_owns(int64_t bytes);
+NSUInteger soft_allocated_bytes(void);  // by all buffers that own their memory
 // Whether the buffer that had this serial still exists: command buffers need not retain what they use.
 bool soft_is_alive(uint64_t serial);
 
@@ -158,9 +161,12 @@ using SoftStep = std::function<std::string()>;
   MTLCommandBufferStatus status_;
   NSError* error_;
   bool encoding_;
+  bool traces_;  // an error tells of encoders
+  std::vector<std::pair<NSString*, size_t>>* encoders_;  // labels, retained, and where their steps end
   double start_, end_;
 }
 - (void)run;
+- (void)endEncoder:(NSString*)label;
 - (void)use:(id)object;
 - (void)addStep:(SoftStep)step;
 @end

@@ -18,8 +18,14 @@ void soft_stop(const char* text, ...) {
   abort();
 }
 
-NSError* soft_error(NSString* domain, NSInteger code, const std::string& text) {
+NSError* soft_error(NSString* domain, NSInteger code, const std::string& text, NSArray* encoders) {
   NSString* description = [NSString stringWithUTF8String:text.c_str()];
+  if (encoders) {
+    return [NSError errorWithDomain:domain
+                               code:code
+                           userInfo:[NSDictionary dictionaryWithObjectsAndKeys:description, NSLocalizedDescriptionKey, encoders,
+                                                                               MTLCommandBufferEncoderInfoErrorKey, nil]];
+  }
   return [NSError errorWithDomain:domain
                              code:code
                          userInfo:[NSDictionary dictionaryWithObject:description forKey:NSLocalizedDescriptionKey]];

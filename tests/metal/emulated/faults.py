@@ -34,6 +34,23 @@ def test_command_buffer_errors(soft, code):
 
 
 @apple_only
+def test_an_error_names_the_kernel(soft, monkeypatch):
+    """Where each dispatch has an encoder of its own; the results are the same."""
+    engine = open_engine(build_model(**MODEL), "metal")
+    expected = engine.forward(tokens_of([1, 2]), None, engine.new_state(), "last")
+    soft.fail_command_buffer(1, 2)
+    with pytest.raises(DeviceError, match="RWKVNATIVE_METAL_TRACE=1 names the kernel"):
+        engine.forward(tokens_of([1, 2]), None, engine.new_state(), "last")
+    monkeypatch.setenv("RWKVNATIVE_METAL_TRACE", "1")
+    engine = open_engine(build_model(**MODEL), "metal")
+    state = engine.new_state()
+    assert np.array_equal(engine.forward(tokens_of([1, 2]), None, state, "last"), expected)
+    soft.fail_command_buffer(1, 2)
+    with pytest.raises(DeviceError, match=r"too long.*; in \w.* of layer 0, kernel \w+ \w+$"):
+        engine.forward(tokens_of([1]), None, state, "last")
+
+
+@apple_only
 def test_error_in_a_flight_of_tickets(soft):
     engine = open_engine(build_model(**MODEL), "metal")
     state = engine.new_state()

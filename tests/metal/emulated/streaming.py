@@ -110,6 +110,24 @@ def test_a_model_beyond_the_working_set_streams_by_itself(soft):
 
 
 @small_device
+def test_a_model_under_memory_pressure_gives_programs_up(soft):
+    """It fits, its states go on to take more than the system would like: of programs only the one in use is kept."""
+    engine = open_with(build_model(n_embd=256, n_layer=1, type="Q8_0", seed=3))
+    assert engine.info["streamed_bytes"] == 0
+
+    def scratch_bytes(n: int) -> int:
+        states = [engine.new_state() for _ in range(n)]
+        engine.forward_batch([tokens_of([1])] * n, [None] * n, states, "last")
+        return engine.info["scratch_bytes"]
+
+    one, both = scratch_bytes(1), scratch_bytes(2)
+    assert both > one
+    states = [engine.new_state() for _ in range(LIMIT // 65536)]
+    assert scratch_bytes(4) != 0 and scratch_bytes(1) == one
+    assert len(states) > 100
+
+
+@small_device
 def test_a_model_that_can_never_fit_says_so(soft):
     with pytest.raises(DeviceError, match=r"the model's weights need \d+ MiB.*at least \d+"):
         open_with(build_model(**(SHAPE | {"n_layer": 2, "n_ff": 4096}), type="F32"))

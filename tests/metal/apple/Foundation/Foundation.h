@@ -72,6 +72,7 @@ extern NSString* const NSLocalizedDescriptionKey;
 @interface NSError : NSObject
 - (NSString*)localizedDescription;
 - (NSInteger)code;
+- (NSDictionary*)userInfo;
 - (NSErrorDomain)domain;
 @end
 
