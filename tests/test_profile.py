@@ -213,7 +213,7 @@ def test_the_experiment_times_matrix_ops_and_leaves_the_engine_as_it_was(gpu_sub
     record = profiling.profile_step(gpu_subject, CEILINGS, 1, 1, 1, 0.0)
     profiling.experiment(gpu_subject, record, 1, 0.0)
     for op in record.ops:
-        expected = op.kind in ("linear", "head", "mix_linear", "lora") or op.label.startswith("wkv7_rows")
+        expected = op.kind in ("linear", "heads_linear", "head", "mix_linear", "lora", "wkv7_rows")
         assert (op.plain_microseconds is not None) == (op.constant_microseconds is not None) == expected
     engine.set_tuning("experiment=2")  # the kernels are others: so are the results
     assert engine.greedy(5, engine.new_state(), 6, none) != before

@@ -18,7 +18,7 @@ __all__ = ["HostPart", "OpRecord", "StepRecord", "UploadRecord", "analyse", "bou
 
 MEMORY, ARITHMETIC, LATENCY, UPLOAD, HOST, UNKNOWN = "memory", "arithmetic", "launch latency", "upload", "host", "unknown"
 # Ops that multiply matrices, by the first word of their label.
-_MATRIX_KINDS = ("linear", "head", "mix_linear", "lora")
+_MATRIX_KINDS = ("linear", "heads_linear", "head", "mix_linear", "lora", "wkv7_rows")
 _EXPERIMENTS = {"plain_microseconds": "experiment=1", "constant_microseconds": "experiment=2"}
 _NO_TOKENS = np.zeros(0, np.int32)
 _NO_VALUES = np.zeros(0, np.float32)
@@ -166,7 +166,7 @@ class StepRecord:
 
 
 def _multiplies(label: str) -> bool:
-    return label.split(" ", 1)[0] in _MATRIX_KINDS or label.startswith("wkv7_rows")
+    return label.split(" ", 1)[0] in _MATRIX_KINDS
 
 
 def bound(memory: float, arithmetic: float, latency: float) -> str:
