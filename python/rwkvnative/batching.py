@@ -123,7 +123,7 @@ class _Batch:
         self._waiting = deque(enumerate(runs))
         self._active: list[_Place] = []
         self._spare_states: list[_core.State] = []
-        self._device_draws = True  # until it has no room to
+        self._device_draws: dict[tuple[int, bool], bool] = {}  # by sequences, rounded up as the engine does, and penalties
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
         self._seconds_per_token = 0.0
 
@@ -251,9 +251,13 @@ class _Batch:
     def _can_draw(self, places: Sequence[_Place], n_sequences: int) -> bool:
         """Whether the device can draw for all of these, in a step of so many sequences."""
         chains = [place.run.chain.on_device for place in places]
-        if not self._device_draws or any(chain is None for chain in chains):
+        if any(chain is None for chain in chains):
             return False
-        return self._engine.can_draw(n_sequences, any(chain.has_penalties for chain in chains if chain is not None))
+        penalties = any(chain.has_penalties for chain in chains if chain is not None)
+        size = (1 << (n_sequences - 1).bit_length(), penalties)
+        if size not in self._device_draws:  # it may compile, so once
+            self._device_draws[size] = self._engine.can_draw(n_sequences, penalties)
+        return self._device_draws[size]
 
     def _draw(
         self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
@@ -261,15 +265,17 @@ class _Batch:
         """The device draws: the tokens, and those sequences that it found none for; None if it has no room to."""
         chains = [place.run.chain for place, _ in choosing]
         us = [chain.uniforms(1) for chain in chains]
-        found: Sequence[int] = [-1] * len(chains)
         draws, biases = self._draws_of([place for place, _ in choosing])
         rest = [None] * len(silent)
         try:
-            found = self._engine.draw_batch(
+            found: list[int] = self._engine.draw_batch(
                 *self._submit([*choosing, *silent]), [*draws, *rest], np.array([u for (u,) in us] + [0.0] * len(rest)), [*biases, *rest]
             ).tolist()[: len(chains)]
         except DeviceError:  # if it is more than that, the host's step will say so
-            self._device_draws = False
+            self._device_draws = dict.fromkeys(self._device_draws, False)
+            for chain, u in zip(chains, us, strict=True):
+                chain.give_back(u)
+            return None
         tokens, undecided = [], []
         for (place, n), chain, u, token in zip(choosing, chains, us, found, strict=True):
             if token < 0:
@@ -278,7 +284,7 @@ class _Batch:
             else:
                 chain.accept(token)
                 tokens.append((place, token))
-        return (tokens, undecided) if self._device_draws else None
+        return tokens, undecided
 
     @staticmethod
     def _draws_of(places: Sequence[_Place]) -> tuple[list[_core.Draw], list[Bias | None]]:
