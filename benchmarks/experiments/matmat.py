@@ -1,6 +1,14 @@
-"""Tiles of a Q4_K matrix times many rows of float16 activations by subgroup matrices: kernels of one shape each, timed alone.
+"""A Q4_K matrix times many rows of float16 activations by subgroup matrices: tiles and ways of loading that the engine does not have,
+beside those that it has.
 
-    python benchmarks/experiments/matmat.py [--rows 32 64 128 256 2048] [--only TEXT] [--check]
+    python benchmarks/experiments/matmat.py [--shape key] [--rows 64] [--seconds 40]
+
+Weights in the engine's layout of rows, decoded on their way into workgroup memory; each variant is held against numpy. A line: rows,
+tile (rows x outputs x inputs at a time, subgroups over rows/outputs/inputs, where activations come from, slices and steps in turn,
+padding, tiles of activations asked for early), workgroups that share a tile, microseconds of the product and of it with the pass that adds up,
+Tflop/s. "-loads" and the like leave something out, to see what a kernel waits for: their results are wrong. Copies of the matrix that
+together are larger than any cache are read in turn, one dependent dispatch each. Everything is compiled before the device is warmed up, for it
+slows down within milliseconds. --null compiles for a device that does nothing, wherever there is no subgroup matrix.
 """
 
 from __future__ import annotations
@@ -264,8 +272,6 @@ def kernel(tile: Tile) -> str:
         fields["$STORE"] = "if (weights[split].x == 1234567u) { " + fields["$STORE"] + "}"
     if "barriers" in without:
         fields["$LOOP"] = fields["$LOOP"].replace("workgroupBarrier();", "")
-    if "all" in without:
-        text = text.replace("  $LOOP", "  if (kSteps > 0u) { return; }\n  $LOOP")
     for key in sorted(fields, key=len, reverse=True):
         text = text.replace(key, str(fields[key]))
     return text
@@ -384,36 +390,45 @@ class Run:
 BASE = {32: Tile(32, 64, 64, 2, 2), 64: Tile(64, 64, 64, 2, 2), 128: Tile(128, 128, 64, 2, 4)}
 
 
-def few_rows(r: int) -> list[tuple[Tile, list[int]]]:
+def variants(rows: int) -> list[tuple[Tile, list[int]]]:
     """Tiles, and how many workgroups to aim at."""
-    one = Tile(r, 32, 64, 1, 1, acts="tiles")
-    t = Tile(r, 128, 64, 1, 4, acts="tiles", early=4)
-    found: list[tuple[Tile, list[int]]] = [(BASE[r], [528]), (one, [1056]), (t, [264])]
-    if r == 64:
-        found += [(replace(x, packed=True), [n]) for x, n in ((one, 1056), (t, 264), (BASE[r], 528))]
-        found += [(replace(x, without=w), [n]) for x, n in ((one, 1056), (t, 264)) for w in ("left", "loads", "loads+left", "loads+left+decode")]
-    found += [(Tile(r, 32, 256, 1, 1, 4, acts="tiles", early=e), [320, 640, 1056]) for e in (1, 4)]
-    found += [(Tile(r, 64, 256, 1, 2, 4, acts="tiles", early=e), [160, 320]) for e in (1, 2)]
-    found += [(Tile(r, 64, 128, 1, 2, 2, acts="tiles", early=2), [320, 528]), (Tile(r, 32, 128, 1, 1, 2, acts="tiles", early=4), [640, 1056])]
-    found += [(Tile(r, 64, 256, 1, 1, 4, acts="tiles", early=1), [320])]
+    if rows > 64:
+        tiles = Tile(128, 128, 64, 2, 2, acts="tiles")
+        found = [(BASE[128], [264, 528]), (replace(BASE[128], ahead=2), [264]), (Tile(128, 128, 64, 2, 2), [264])]
+        found += [(replace(tiles, early=e), [264]) for e in (0, 1, 2)] + [(replace(tiles, down=1, along=4), [264])]
+        found += [(replace(tiles, outs=64, along=1, early=1), [264]), (replace(tiles, outs=256, along=4), [264])]
+        if rows > 256:
+            found += [(replace(tiles, rows=256, down=4), [264]), (replace(tiles, rows=256, down=4, outs=64, along=1), [264])]
+        return found
+    one = Tile(rows, 32, 64, 1, 1, acts="tiles")
+    four = Tile(rows, 128, 64, 1, 4, acts="tiles", early=4)
+    base = BASE[32 if rows <= 32 else 64]
+    found = [(base, [528]), (replace(base, ahead=2), [528]), (replace(base, slices=2), [528]), (one, [1056, 2112]), (four, [264, 528])]
+    found += [(replace(x, packed=True), [n]) for x, n in ((one, 1056), (four, 264), (base, 528))]
+    without = ("loads", "decode", "product", "puts", "end", "barriers", "loads+product")
+    found += [(replace(base, without=w), [528]) for w in without]
+    found += [(replace(x, without=w), [n]) for x, n in ((one, 1056), (four, 264)) for w in ("left", "loads", "loads+left", "loads+left+decode")]
+    found += [(Tile(rows, 32, 256, 1, 1, 4, acts="tiles", early=4), [640]), (Tile(rows, 64, 128, 1, 2, 2, acts="tiles", early=2), [528])]
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="key", choices=SHAPES)
+    parser.add_argument("--rows", type=int, nargs="+", default=[64])
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--null", action="store_true", help="compile with the null backend only")
     args = parser.parse_args()
     started = time.perf_counter()
     device = open_device(args.null)
     if args.null:
-        for tile, _ in few_rows(32) + few_rows(64) :
+        for tile, _ in (pair for rows in args.rows for pair in variants(rows)):
             device.create_shader_module(code=kernel(tile))
-            print(tile, tile.bytes, tile.threads)
+            print(tile, tile.bytes, "bytes of workgroup memory")
         return
     sums = device.create_buffer(size=1 << 28, usage=USAGE.STORAGE)
     out = device.create_buffer(size=4 * 10240 * 2048, usage=USAGE.STORAGE | USAGE.COPY_SRC)
-    problems = {shape: Problem(device, *SHAPES[shape], 128, 100 << 20) for shape in ("key",)}
+    problems = {args.shape: Problem(device, *SHAPES[args.shape], max(256, *args.rows), 100 << 20)}
     runs: list[Run] = []
 
     def add(shape: str, rows: int, grid: list[tuple[Tile, list[int]]]) -> None:
@@ -429,7 +444,8 @@ def main() -> None:
                     runs.append(Run(device, problems[shape], shape, tile, rows, splits, sums, out))
                 seen.add((tile, splits))
 
-    add("key", 64, few_rows(64))
+    for rows in args.rows:
+        add(args.shape, rows, variants(rows))
     pipelines: dict = {}
     for r in runs:
         if time.perf_counter() - started < 0.7 * args.seconds:
