@@ -20,9 +20,6 @@ enum class MatMat : uint32_t {
 };
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-// The threads of a matrix row of `steps` steps: as many as possible, if they have nearly as little idle time in the last step as
-// fewer would have; and as many as it takes to keep the device busy (with `threads`) where rows are few.
-uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads);
 
 class Compiler {
  public:
@@ -135,8 +132,8 @@ class Compiler {
   bool add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index);
   bool heads_mix(size_t op_index);
   void add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size_t op_index);
-  std::string mixed_matrix_text(const MixedMatrix& matrix, const Tensor& weight, uint32_t row_vec4s, uint32_t units, bool int8,
-                                bool quantize_out) const;
+  std::string mixed_matrix_text(const MixedMatrix& matrix, const MixedShape& shape, const Tensor& weight, uint32_t row_vec4s,
+                                uint32_t units, bool int8) const;
   bool covers_state() const;
   // compile_choice.cpp
   void add_choice();
@@ -204,6 +201,7 @@ class Compiler {
 std::string lower(std::string_view name);
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
+constexpr uint32_t kMostWide = 64;  // threads of a row, where they may be more than a subgroup has
 // The threads of a matrix row of so many steps: as many as possible, if they have nearly as little idle time in the last step as
 // fewer would have; and more where `rows` such rows would not make `threads` threads.
 uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t threads);

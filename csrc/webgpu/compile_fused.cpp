@@ -89,7 +89,7 @@ bool Compiler::fits(const MixedShape& shape) const {
 
 ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
   ShaderText text = begin_norm(shape.width, epsilon, shape.workgroup, shape.most_lanes);
-  text.constant("kTile", 1u).constant("kHeadRows", false);
+  text.constant("kTile", 1u).constant("kHeadRows", false).constant("kNarrow", shape.most_lanes);
   text.constant("kMixedCodes", shape.any_codes ? shape.quads() / 4 : 1);
   text.constant("kMixedHeads", shape.any_codes ? shape.quads() / 8 : 1);
   text.constant("kMixedValues", shape.any_values ? shape.octets() * 2 : 1);
@@ -122,6 +122,10 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       } else {
         m.lanes = std::min(shape.most_lanes, is_float ? 32u : tuning_.mix_lanes);
         m.rows = !many ? 1 : is_float ? tuning_.mix_float_rows : tuning_.mix_rows;
+        // So that no workgroup reads much more than the others: a long row of a small matrix gets more threads.
+        while (tuning_.mix_bytes != 0 && !many && is_float && !shape.quantize_out && m.lanes < kMostWide && shape.workgroup % (2 * m.lanes) == 0 &&
+               16 * rows.row_vec4s > tuning_.mix_bytes * m.lanes)
+          m.lanes *= 2;
       }
       m.groups = shape.workgroup / m.lanes;
       while (shape.quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
@@ -129,7 +133,8 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
       outputs = std::max(outputs, m.rows_per_workgroup());
       if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
-      instances += mixed_matrix_text(m, weight, rows.row_vec4s, units, reads_codes(part.weight), shape.quantize_out);
+      if (m.lanes > shape.most_lanes) text.file("wide_sum");
+      instances += mixed_matrix_text(m, shape, weight, rows.row_vec4s, units, reads_codes(part.weight));
       cases += message("case ", m.number, "u: { run_k", m.number, "(part, thread); }\n    ");
     }
     const uint32_t first = workgroups;
@@ -215,8 +220,9 @@ void Compiler::add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size
   dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), Grid::RowsBy, workgroups);
 }
 
-std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weight, uint32_t row_vec4s, uint32_t units,
-                                        bool int8, bool quantize_out) const {
+std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& shape, const Tensor& weight, uint32_t row_vec4s,
+                                        uint32_t units, bool int8) const {
+  const bool quantize_out = shape.quantize_out;
   const std::string type = lower(traits(weight.type).name);
   const bool is_float = traits(weight.type).block_values == 1;
   const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
@@ -257,7 +263,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const Tensor& weig
                                  {"LANES", message(m.lanes)},
                                  {"ROWS", message(m.rows)},
                                  {"GROUPS", message(m.groups)},
-                                 {"ROW_SUM", row_sum(m.lanes, false)}};
+                                 {"ROW_SUM", row_sum(m.lanes, m.lanes > shape.most_lanes)}};
   const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
   return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
                                          {"LANES", message(m.lanes)},

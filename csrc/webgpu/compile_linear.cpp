@@ -11,9 +11,6 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMostWide = 64;  // threads that share a row, where they may be more than a subgroup has
-
-
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
