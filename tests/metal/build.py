@@ -8,16 +8,17 @@ The package's other objects are those of a CMake build of the same sources: of t
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import emulator  # noqa: E402
 import toolchain  # noqa: E402
 from msl import compiler  # noqa: E402
-from toolchain import BUILD, CXX, GCC_OBJC, HERE, ROOT, newer  # noqa: E402
+from toolchain import BUILD, CXX, GCC_OBJC, HERE, ROOT, newer, once  # noqa: E402
 from truth import metal_header  # noqa: E402
 
 DEVICE = HERE / "device"
@@ -40,6 +41,7 @@ CATCHES_CXX = ("--redefine-sym", "__gnu_objc_personality_v0=__gxx_personality_v0
 OBJC_LIBRARIES = (f"-L{GCC_OBJC}", "-lgnustep-base", "-lobjc", "-lBlocksRuntime")
 
 
+@once
 def metal_header_file() -> Path:
     """The generated Metal.h; beside it metal_api.json for the checks."""
     target, prelude = HEADERS / "Metal" / "Metal.h", DEVICE / "include" / "Metal" / "Prelude.h"
@@ -53,32 +55,49 @@ def metal_header_file() -> Path:
     return target
 
 
+def _made(command: list[str], target: Path, sources: list[Path]) -> bool:
+    """Whether target was made by this command and is newer than its sources."""
+    note = target.with_name(target.name + ".command")
+    return newer(target, sources) and note.exists() and note.read_text() == shlex.join(command)
+
+
+def _note(command: list[str], target: Path) -> None:
+    target.with_name(target.name + ".command").write_text(shlex.join(command))
+
+
+def precompiled(headers: list[Path], folder: Path, flags: list[str], depends: list[Path]) -> list[str]:
+    """The flags that put these headers, precompiled, in front of a source."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source, target = folder / "headers.h", folder / "headers.pch"
+    text = "".join(f'#include "{h}"\n' for h in headers)
+    command = [CXX, *flags, "-x", "objective-c++-header", str(source), "-o", str(target)]
+    if not (_made(command, target, [*headers, *depends]) and source.read_text() == text):
+        source.write_text(text)
+        toolchain.command(command)
+        _note(command, target)
+    return ["-include-pch", str(target)]
+
+
 def compile_objects(sources: list[Path], folder: Path, flags: list[str], depends: list[Path]) -> list[Path]:
     """Compiles what changed, two at a time."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs, objects = [], []
-    for source in sources:
+
+    def compile(source: Path) -> Path:
         target = folder / f"{source.parent.name}_{source.name}.o"
-        objects.append(target)
-        if not newer(target, [source, *depends, Path(__file__)]):
-            jobs.append([CXX, *flags, "-c", str(source), "-o", str(target)])
-    running: list[tuple[list[str], subprocess.Popen[str]]] = []
-    while jobs or running:
-        while jobs and len(running) < 2:
-            job = jobs.pop()
-            running.append((job, subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)))
-        job, process = running.pop(0)
-        output, _ = process.communicate()
-        if process.returncode:
-            for target in objects:  # a failed one must not count as built
-                if str(target) == job[-1]:
-                    target.unlink(missing_ok=True)
-            raise RuntimeError(f"{shlex.join(job)}\n{output}")
-        if OBJC[0] in job:
-            toolchain.command(["llvm-objcopy-19", *CATCHES_CXX, job[-1]])
-    return objects
+        command = [CXX, *flags, "-c", str(source), "-o", str(target)]
+        if not _made(command, target, [source, *depends, Path(__file__)]):
+            target.unlink(missing_ok=True)  # what does not compile must not count as made
+            toolchain.command(command)
+            if OBJC[0] in flags:
+                toolchain.command(["llvm-objcopy-19", *CATCHES_CXX, target])
+            _note(command, target)
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(compile, sources))
 
 
+@once
 def software_device() -> Path:
     """libsoft_metal.so: MTLCreateSystemDefaultDevice and what it makes."""
     header = metal_header_file()
@@ -88,8 +107,9 @@ def software_device() -> Path:
     depends = [DEVICE / "soft.h", header, HERE / "runtime" / "msl_runtime.h"]
     if not newer(target, [*sources, *depends, runtime]):
         # Protocols of which the program uses a part are implemented in part: the rest stops as an unknown message.
-        flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-Wall", "-Wextra", "-Wno-protocol", "-Wno-incomplete-implementation",
+        flags = ["-std=c++20", "-O1", "-fPIC", "-Wall", "-Wextra", "-Wno-protocol", "-Wno-incomplete-implementation",
                  "-Wno-objc-property-implementation", "-Wno-nonnull", *OBJC]
+        flags += precompiled([DEVICE / "soft.h"], BUILD / "device", flags, depends)
         objects = compile_objects(sources, BUILD / "device", flags, depends)
         toolchain.command([CXX, "-shared", "-o", target, *objects, f"-L{BUILD}", "-lmsl_runtime", f"-Wl,-rpath,{BUILD}",
                            *OBJC_LIBRARIES, "-pthread"])
@@ -103,7 +123,7 @@ def _is_metal(path: Path) -> bool:
     return "RWKVNATIVE_METAL" in path.read_text()
 
 
-@functools.cache
+@once
 def cmake_folder(root: Path = ROOT) -> Path:
     """A build folder whose objects are those of the sources as they are now."""
     if given := os.environ.get("RWKVNATIVE_OBJECTS"):
@@ -123,6 +143,7 @@ def build_of(root: Path) -> Path:
     return BUILD / hashlib.sha256(str(root).encode()).hexdigest()[:12]
 
 
+@once
 def compiled_sources(folder: Path) -> dict[Path, tuple[Path, list[str]]]:
     """Of a CMake build of ours, with Ninja or compile_commands.json: source to object and compiler flags."""
     result = {}
@@ -145,6 +166,24 @@ def compiled_sources(folder: Path) -> dict[Path, tuple[Path, list[str]]]:
     return result
 
 
+@once
+def kernel_texts(root: Path = ROOT) -> dict[str, str]:
+    """Each kernel file, by its name, as the backend hands it to Metal: includes written out."""
+    spec = importlib.util.spec_from_file_location("embed_metal", root / "cmake" / "embed_metal.py")
+    assert spec and spec.loader
+    embed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(embed)
+    return embed.kernel_texts(root / "csrc")
+
+
+@once
+def compiled_kernels(root: Path = ROOT) -> None:
+    """Compiles all kernels, to run and with checks, before the software device asks for them one by one."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: compiler.remember(*job), [(t, check) for t in kernel_texts(root).values() for check in (False, True)]))
+
+
+@once
 def embedded_kernels(root: Path) -> Path:
     target = build_of(root) / "metal_kernel_sources.cpp"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -156,13 +195,18 @@ def warnings() -> list[str]:
     return ["-Wall", "-Wextra", "-Werror", "-Wno-nullability-completeness"]
 
 
-def metal_objects(root: Path, folder: Path, sources: list[Path] | None = None, extra: list[str] | None = None) -> list[Path]:
-    """csrc/metal/*.mm for the software device; or other sources, with extra flags."""
-    header = metal_header_file()
-    csrc = root / "csrc"
-    depends = [header, *csrc.glob("core/*.h"), *csrc.glob("metal/*.h")]
-    flags = ["-std=c++20", "-O1", "-g", "-fPIC", "-fvisibility=hidden", *warnings(), *OBJC, f"-I{csrc}", *(extra or [])]
-    return compile_objects(sources or sorted(csrc.glob("metal/*.mm")), folder, flags, depends)
+def metal_objects(root: Path, folder: Path, sources: list[Path] | None = None, extra: Sequence[str] = ()) -> list[Path]:
+    """csrc/metal/*.mm for the software device; or other sources, with extra flags.
+
+    Headers that most of them include are precompiled, for all: that a source includes what it needs is seen where it is
+    compiled for a Mac (truth/apple.py).
+    """
+    csrc, header = root / "csrc", metal_header_file()
+    headers = [csrc / "metal" / "program.h"]
+    depends = [header, *csrc.glob("metal/*.h"), *csrc.glob("core/*.h"), *csrc.glob("metal/kernels/*.h")]
+    flags = ["-std=c++20", "-O0", "-fPIC", "-fvisibility=hidden", *warnings(), *OBJC, f"-I{csrc}"]
+    flags += precompiled(headers, build_of(root) / "metal", flags, depends)
+    return compile_objects(sources or sorted(csrc.glob("metal/*.mm")), folder, [*flags, *extra], depends)
 
 
 def extension(root: Path = ROOT, metal: list[Path] | None = None, name: str = "package") -> Path:
@@ -179,6 +223,7 @@ def extension(root: Path = ROOT, metal: list[Path] | None = None, name: str = "p
         else:
             objects.append(built)
     embedded = embedded_kernels(root)
+    compiled_kernels(root)
     objects += compile_objects([embedded], here / "knowing", ["-std=c++20", "-O1", "-fPIC", f"-I{root / 'csrc'}"], depends)
     package = here / name / "rwkvnative"
     package.mkdir(parents=True, exist_ok=True)

@@ -4,9 +4,15 @@ in CI that is a failure."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import toolchain
+from background import Background
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "background(job): waits for a job that runs from the session's start (background.py)")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,3 +24,10 @@ def tools() -> None:
     if os.environ.get("CI"):
         pytest.fail(toolchain.how_to_get())
     pytest.skip(toolchain.how_to_get())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def background(request: pytest.FixtureRequest, tools: None) -> Iterator[Background]:
+    started = Background(request.session.items)
+    yield started
+    started.stop()

@@ -35,6 +35,7 @@ class _Dispatch(ctypes.Structure):
                 ("workers", ctypes.c_int), ("seed", ctypes.c_int), ("check", ctypes.c_int)]
 
 
+@toolchain.once
 def build_runtime() -> Path:
     """The runtime as a shared library, built when its sources have changed."""
     target = toolchain.BUILD / "libmsl_runtime.so"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+import build
 import emulator
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_address_spaces(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_threadgroup_memory(path):
     """Threadgroup variables are thread-local ones of the library, each named after its kernel."""
-    library = compiler.compile_library(path.read_text(), include=INCLUDE, name=path.name)
+    library = compiler.compile_library(build.kernel_texts()[path.stem])
     used: dict[str, int] = defaultdict(int)
     for line in toolchain.command(["llvm-nm-19", "--print-size", "--defined-only", library]).splitlines():
         symbol = re.match(r"\w+ (\w+) [bBdDuVvTtWw] (_ZZ\w+E)(\w+)$", line)
@@ -44,7 +45,7 @@ def test_threadgroup_memory(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_constants_are_unsigned(path):
     """The host sets all function constants, as uint."""
-    library = emulator.Library(path.read_text(), include=INCLUDE, name=path.name)
+    library = emulator.Library(build.kernel_texts()[path.stem])
     assert {type_ for _, type_ in library.constants.values()} == {"uint"}
     assert sorted(library.constants) == list(range(len(library.constants)))
 

@@ -1,72 +1,73 @@
-"""A test of the tests: bugs seeded into kernels and host code are noticed, every one (mutants.py, emulated/mutants.py).
-
-Compiling a host mutant takes seconds, so by default a third of those run, another third for each state of csrc/metal;
-RWKVNATIVE_ALL_MUTANTS=1 runs all.
-"""
+"""A test of the tests: bugs seeded into kernels and host code are noticed, every one (mutants/)."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 
 import build
-import mutants
 import pytest
 import toolchain
+from background import parameters
 from mutants import Mutant
+from mutants.host import HOST
+from mutants.kernels import KERNELS
 
 METAL = toolchain.ROOT / "csrc" / "metal"
-WORKER = toolchain.HERE / "emulated" / "mutants.py"
 
 
-def run(tasks: list[dict[str, str]], label: str, package: str = "package", **options: str) -> tuple[dict[str, str], str]:
-    """How each mutant was noticed, and the process's standard error."""
-    path = build.build_of(toolchain.ROOT) / f"mutants-{label}.json"
-    path.write_text(json.dumps(tasks))
-    done = subprocess.run([sys.executable, WORKER, path], env=build.python_environment(name=package, **options), capture_output=True, text=True)
+def run(label: str, mutants: list[Mutant], packages: list[str], check: bool) -> dict[str, str]:
+    """How each was noticed."""
+    path = build.build_of(toolchain.ROOT) / f"mutants-{label}-{check:d}.json"
+    path.write_text(json.dumps([dataclasses.asdict(m) | {"package": p} for m, p in zip(mutants, packages)]))
+    done = subprocess.run([sys.executable, toolchain.HERE / "mutants" / "worker.py", path],
+                          env=build.python_environment(check=f"{check:d}"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def kernel_results(check: bool) -> dict[str, str]:
-    chosen = [dataclasses.asdict(m) for m in mutants.KERNELS if m.check == check]
-    return run(chosen, f"kernels-{check}", check=str(int(check)))[0]
+def of_kernels(check: bool) -> dict[str, str]:
+    mutants = [m for m in KERNELS if m.check == check]
+    return run("kernels", mutants, [str(build.build_of(toolchain.ROOT) / "package")] * len(mutants), check)
 
 
-@pytest.fixture(scope="module")
-def under_way(request):
-    """The chosen mutants, two processes at a time: futures by whether the checker is on, and by number."""
-    build.extension()
-    items = [item for item in request.session.items if item.module is request.module]
-    with ThreadPoolExecutor(2) as pool:
-        modes = [item.callspec.params["check"] for item in items if item.function is test_kernel_mutants]
-        numbers = [item.callspec.params["number"] for item in items if item.function is test_host_mutants]
-        yield {check: pool.submit(kernel_results, check) for check in modes}, {n: pool.submit(host_result, n) for n in numbers}
+def of_host(check: bool) -> dict[str, str]:
+    mutants = [m for m in HOST if m.check == check]
+    return run("host", mutants, [host_package(m) for m in mutants], check)
 
 
-@pytest.mark.parametrize("check", [False, True], ids=["by results", "by the checker"])
-def test_kernel_mutants(under_way, check):
-    results = under_way[0][check].result()
-    assert len(results) >= 18
-    assert {name: how for name, how in results.items() if how in ("STALE", "SURVIVED") or "not clean" in how} == {}
+JOBS = {
+    "kernels, by results": lambda: of_kernels(False),
+    "kernels, by the checker": lambda: of_kernels(True),
+    "host, by results": lambda: of_host(False),
+    "host, by the checker": lambda: of_host(True),
+}
+
+
+@pytest.mark.parametrize("job", parameters(JOBS))
+def test_mutants_are_noticed(background, request, job):
+    results = background.result(job)
+    name = request.node.callspec.id
+    mutants = HOST if name.startswith("host") else KERNELS
+    assert set(results) >= {m.name for m in mutants if m.check == name.endswith("checker")}
+    missed = ("SURVIVED", "STALE", "INVALID", "not clean")
+    assert {name: how for name, how in results.items() if how.startswith(missed)} == {}
 
 
 def test_there_are_enough():
-    assert len(mutants.KERNELS) >= 50 and len(mutants.HOST) >= 20
-    assert len({m.name for m in mutants.KERNELS + mutants.HOST}) == len(mutants.KERNELS + mutants.HOST)
+    assert len(KERNELS) >= 50 and len(HOST) >= 20
+    assert [name for name, n in Counter(m.name for m in KERNELS + HOST).items() if n > 1] == []
 
 
-def host_package(mutant: Mutant, number: int) -> str:
-    """The package with one source replaced."""
+def host_package(mutant: Mutant) -> str:
+    """The package with one source replaced: that is compiled, and linked with the others' objects."""
     source = METAL / mutant.file
     text = source.read_text()
     assert mutant.old in text, f"{mutant.file} has changed; the mutant no longer applies: {mutant.name}"
-    name = f"mutant-{number}"
+    name = f"mutant-{HOST.index(mutant)}"
     folder = build.build_of(toolchain.ROOT) / name
     folder.mkdir(parents=True, exist_ok=True)
     changed = folder / mutant.file
@@ -74,33 +75,5 @@ def host_package(mutant: Mutant, number: int) -> str:
     if not changed.exists() or changed.read_text() != replaced:
         changed.write_text(replaced)
     objects = {o.name: o for o in build.metal_objects(toolchain.ROOT, build.build_of(toolchain.ROOT) / "metal")}
-    objects[f"metal_{mutant.file}.o"], = build.metal_objects(toolchain.ROOT, folder, [changed], ["-O0", "-w"])
-    build.extension(metal=list(objects.values()), name=name)
-    return name
-
-
-def chosen() -> list[tuple[int, Mutant]]:
-    everything = list(enumerate(mutants.HOST))
-    if os.environ.get("RWKVNATIVE_ALL_MUTANTS") == "1" or not METAL.exists():
-        return everything
-    state = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(METAL.rglob("*")) if p.is_file())).digest()[0]
-    return [(i, m) for i, m in everything if i % 3 == state % 3]
-
-
-def host_result(number: int) -> bool:
-    """Whether the mutant is noticed."""
-    mutant = mutants.HOST[number]
-    name = host_package(mutant, number)
-    results, errors = run([{"name": mutant.name, "case": mutant.case}], name, name, check=str(int(mutant.check)), report="1")
-    return results[mutant.name] != "SURVIVED" or "autorelease called without pool" in errors
-
-
-@pytest.mark.parametrize("number", [number for number, _ in chosen()], ids=lambda n: mutants.HOST[n].name)
-def test_host_mutants(under_way, number):
-    """Those not chosen must still apply: test_host_mutants_apply."""
-    assert under_way[1][number].result(), f"survived: {mutants.HOST[number].name}"
-
-
-@pytest.mark.parametrize("mutant", mutants.HOST, ids=lambda m: m.name)
-def test_host_mutants_apply(mutant):
-    assert mutant.old in (METAL / mutant.file).read_text(), f"{mutant.file} has changed: give the mutant a text of it"
+    objects[f"metal_{mutant.file}.o"], = build.metal_objects(toolchain.ROOT, folder, [changed], ["-w"])
+    return str(build.extension(metal=list(objects.values()), name=name))

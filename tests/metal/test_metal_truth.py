@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-import subprocess
+from pathlib import Path
 
 import build
 import pytest
 import toolchain
+from background import waits_for
 from truth import apple, compare
 
 SOURCES = sorted((toolchain.ROOT / "csrc/metal").glob("*.mm"))
@@ -29,7 +30,6 @@ def api() -> dict:
     return json.loads((build.HEADERS / "metal_api.json").read_text())
 
 
-@functools.cache
 def uses() -> dict[str, dict[str, list[str]]]:
     flags = ["-std=c++20", *build.OBJC, "-I", str(toolchain.ROOT / "csrc"), "-isystem", "/usr/lib/llvm-19/lib/clang/19/include"]
     return json.loads(toolchain.command([toolchain.FOLDER / "venv/bin/python", toolchain.HERE / "truth/messages.py", json.dumps(flags), *SOURCES]))
@@ -58,9 +58,10 @@ def test_little_of_metal_cpp_is_skipped():
     assert len(api()["skipped"]) < 60, api()["skipped"]
 
 
+@waits_for(uses)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
-def test_messages_exist_in_both_sources(path):
-    found = uses()[str(path)]
+def test_messages_exist_in_both_sources(background, path):
+    found = background.result(uses)[str(path)]
     assert found["errors"] == []
     _, real = compare.real_protocols()
     for message in found["messages"]:
@@ -79,10 +80,11 @@ def test_messages_exist_in_both_sources(path):
             assert any(selector in real[c] for c in classes if c in real), f"{message}: not in the SDK's protocols"
 
 
+@waits_for(uses)
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
-def test_names_exist_in_both_sources(path):
+def test_names_exist_in_both_sources(background, path):
     enumerators, ours = compare.real_enumerators(), compare.our_enumerators(api()["enums"])
-    for name in uses()[str(path)]["names"]:
+    for name in background.result(uses)[str(path)]["names"]:
         if name in ("MTLCreateSystemDefaultDevice", "MTLCopyAllDevices", "MTLSizeMake") or name in api()["classes"]:
             continue
         if name in api()["constants"] or name in api()["numbers"] or name.startswith(FOUNDATION):
@@ -90,34 +92,30 @@ def test_names_exist_in_both_sources(path):
         assert ours[name] == enumerators[name], name
 
 
-@functools.cache
-def compiled(target: str) -> list[str]:
+def compiled(target: str) -> list[Path]:
     """csrc/metal and what knows of it, compiled for a Mac."""
-    objects = []
     folder = apple.STUBS / target
     folder.mkdir(parents=True, exist_ok=True)
-    apple.write_stubs()
     csrc = toolchain.ROOT / "csrc"
-    newest = max(p.stat().st_mtime_ns for p in [*csrc.rglob("*.h"), build.metal_header_file(), *(toolchain.HERE / "apple").rglob("*.h")])
-    jobs = []
+    headers = [*csrc.rglob("*.h"), build.metal_header_file(), *(toolchain.HERE / "apple").rglob("*.h"), toolchain.HERE / "truth/apple.py"]
+    objects = []
     for source in [*SOURCES, csrc / "backends.cpp", build.embedded_kernels(toolchain.ROOT)]:
-        target_file = folder / f"{source.name}.o"
-        objects.append(str(target_file))
-        if not (target_file.exists() and target_file.stat().st_mtime_ns > max(newest, source.stat().st_mtime_ns)):
-            jobs.append([*map(str, apple.compiler(target)), "-O0", "-DRWKVNATIVE_METAL", *build.warnings(), f"-I{csrc}", "-c", str(source), "-o", str(target_file)])
-    for i in range(0, len(jobs), 2):
-        for job, process in [(j, subprocess.Popen(j, stderr=subprocess.PIPE, text=True)) for j in jobs[i : i + 2]]:
-            _, errors = process.communicate()
-            assert process.returncode == 0, errors
+        objects.append(folder / f"{source.name}.o")
+        if not toolchain.newer(objects[-1], [source, *headers]):
+            toolchain.command([*apple.compiler(target), "-DRWKVNATIVE_METAL", *build.warnings(), f"-I{csrc}", "-c", source, "-o", objects[-1]])
     return objects
 
 
-@pytest.mark.parametrize("target", apple.TARGETS)
-def test_links_for(target):
+COMPILED = {target: functools.partial(compiled, target) for target in apple.TARGETS}
+
+
+@pytest.mark.parametrize("target", [pytest.param(t, marks=waits_for(COMPILED[t])) for t in apple.TARGETS])
+def test_links_for(background, target):
     """Undefined is only what the rest of the package and the C++ library define: every class, constant and function of
     Apple's is exported by the stub of its library."""
     library = apple.STUBS / target / "libmetal_backend.dylib"
-    toolchain.command([*apple.linker(target), "-o", library, *compiled(target), *apple.libraries(),
+    apple.write_stubs()
+    toolchain.command([*apple.linker(target), "-o", library, *background.result(COMPILED[target]), *apple.libraries(),
                        "-Wl,-undefined,dynamic_lookup"])
     listing = toolchain.command(["llvm-nm-19", "-m", "--undefined-only", library])
     loose = [line for line in listing.splitlines() if "dynamically looked up" in line]

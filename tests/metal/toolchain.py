@@ -8,7 +8,12 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -47,6 +52,18 @@ def missing() -> list[str]:
 
 def how_to_get() -> str:
     return f"missing: {', '.join(missing())}; get it with: bash {(HERE / 'setup.sh').relative_to(ROOT)}"
+
+
+def once(function: Callable[..., T]) -> Callable[..., T]:
+    """For what is built when it is first asked for, by whichever thread: the others wait for it."""
+    lock, cached = threading.RLock(), functools.cache(function)
+
+    @functools.wraps(function)
+    def locked(*arguments: object) -> T:
+        with lock:
+            return cached(*arguments)
+
+    return locked
 
 
 def newer(target: Path, sources: list[Path]) -> bool:

@@ -1,4 +1,4 @@
 // Kernels for BF16 matrices.
 #include "float_kernels.h"
 
-INSTANTIATE(BF16)
+INSTANTIATE(BF16, "matmul_float", FloatTile)

@@ -1,4 +1,4 @@
 // Kernels for F16 matrices.
 #include "float_kernels.h"
 
-INSTANTIATE(F16)
+INSTANTIATE(F16, "matmul_half", HalfTile)

@@ -1,4 +1,4 @@
 // Kernels for F32 matrices.
 #include "float_kernels.h"
 
-INSTANTIATE(F32)
+INSTANTIATE(F32, "matmul_float", FloatTile)

@@ -31,6 +31,19 @@ struct Ordering {
 
 uint32_t whole(NSUInteger n, NSUInteger unit) { return static_cast<uint32_t>((n + unit - 1) / unit); }
 
+// Threadgroups, threads, function constants.
+std::string shape(const Dispatch& d) {
+  std::string text;
+  for (const uint32_t* size : {d.args.groups, d.args.threads})
+    text += std::to_string(size[0]) + 'x' + std::to_string(size[1]) + 'x' + std::to_string(size[2]) + ' ';
+  for (const auto& [index, value] : d.pipeline->function_->constants_) {
+    uint32_t number = 0;
+    memcpy(&number, value.data(), std::min(value.size(), sizeof number));
+    text += ' ' + std::to_string(index) + '=' + std::to_string(number);
+  }
+  return text;
+}
+
 std::string run(Dispatch& d, Ordering& ordering) {
   if (!ordering.concurrent) ordering.mark = msl_mark();
   msl_dispatch_args& a = d.args;
@@ -48,6 +61,7 @@ std::string run(Dispatch& d, Ordering& ordering) {
   a.check = soft_options().check;
   SoftFunction* function = d.pipeline->function_;
   for (const auto& [index, value] : function->constants_) msl_set_constant(function->kernels_->library, index, value.data());
+  if (!soft_options().dispatches.empty()) soft_ran(d.pipeline->label_ ? [d.pipeline->label_ UTF8String] : "", shape(d));
   char error[2000];
   return msl_dispatch(function->kernels_->library, function->kernel_, &a, error, sizeof error) ? error : "";
 }

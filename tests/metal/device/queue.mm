@@ -16,6 +16,7 @@
 namespace {
 
 struct Work {
+  std::mutex running;  // held while a command buffer runs: of two threads that wait, one runs it
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<SoftCommandBuffer*> committed;  // retained
@@ -30,6 +31,7 @@ Work& work() {
 
 // One command buffer at a time, in the order of commits. False if there was none.
 bool run_next() {
+  std::lock_guard running(work().running);
   SoftCommandBuffer* next = nil;
   {
     std::lock_guard lock(work().mutex);
@@ -75,7 +77,7 @@ void soft_commit(SoftCommandBuffer* buffer) {
 bool soft_run_until(const std::function<bool()>& condition, double seconds) {
   if (!soft_options().thread) {
     while (!condition())
-      if (!run_next()) return false;
+      if (!run_next()) return condition();  // another thread may have run the last one
     return true;
   }
   std::unique_lock lock(work().mutex);

@@ -41,6 +41,7 @@ struct SoftOptions {
   std::string compiler;       // SOFT_METAL_COMPILER: a shell command, tests/metal/msl
   std::string compiler_stamp; // SOFT_METAL_STAMP: changes when the compiler does; empty: remember nothing
   std::string cache;          // SOFT_METAL_CACHE: folder of remembered libraries
+  std::string dispatches;     // SOFT_METAL_DISPATCHES: the file that says at the end which kernels ran (soft_ran)
 };
 SoftOptions& soft_options();
 
@@ -54,6 +55,10 @@ SoftFaults& soft_faults();
 
 // One count for each class: what is alive when the process ends has leaked.
 void soft_count(const char* name, int change);
+
+// A dispatch ran: the label of its pipeline, and what its work looked like (grid, function constants). With the schedule of
+// its threads that is a line of SOFT_METAL_DISPATCHES, "label <tab> seed <tab> shape", each written once.
+void soft_ran(const char* label, const std::string& shape);
 
 // The root of all objects of the device.
 @interface SoftObject : NSObject {
@@ -224,9 +229,9 @@ void soft_metal_fail_command_buffer(int n, int code);
 void soft_metal_fail_allocation(int n);
 int soft_metal_pending_allocation(void);  // 0: it has failed
 void soft_metal_set_seed(int seed);
-// From now on `from` reads `to` in every source that is compiled. The count of sources that had it.
-void soft_metal_mutate(const char* from, const char* to);
-int soft_metal_mutated(void);
+// Asked first for the library of each source: 1 and its path in `out`, 0 and the compiler's message, or -1: as usual.
+typedef int (*soft_metal_compile)(const char* source, char* out, size_t size);
+void soft_metal_set_compiler(soft_metal_compile compile);
 // Libraries loaded from files so far.
 int soft_metal_loaded_libraries(void);
 }

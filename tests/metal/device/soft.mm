@@ -7,6 +7,8 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <set>
 
 void soft_stop(const char* text, ...) {
   va_list values;
@@ -53,6 +55,7 @@ SoftOptions read_options() {
   o.compiler = variable("SOFT_METAL_COMPILER");
   o.compiler_stamp = variable("SOFT_METAL_STAMP");
   o.cache = variable("SOFT_METAL_CACHE");
+  o.dispatches = variable("SOFT_METAL_DISPATCHES");
   return o;
 }
 
@@ -65,8 +68,8 @@ SoftFaults read_faults() {
 }  // namespace
 
 SoftOptions& soft_options() {
-  static SoftOptions options = read_options();
-  return options;
+  static auto* options = new SoftOptions(read_options());  // the report at exit reads them
+  return *options;
 }
 
 SoftFaults& soft_faults() {
@@ -106,8 +109,23 @@ Counts& counts() {
   return *counts;
 }
 
+// What ran: lines of SOFT_METAL_DISPATCHES.
+struct Ran {
+  std::mutex mutex;
+  std::set<std::string> lines;
+};
+
+Ran& ran() {
+  static auto* ran = new Ran;
+  return *ran;
+}
+
 struct ReportAtExit {
   ~ReportAtExit() {
+    if (!soft_options().dispatches.empty()) {
+      std::ofstream file(soft_options().dispatches);
+      for (const std::string& line : ran().lines) file << line << '\n';
+    }
     if (getenv("SOFT_METAL_REPORT")) fprintf(stderr, "software Metal device: %d objects alive at exit\n%s", soft_metal_live_objects(), counts().report().c_str());
   }
 } g_report;
@@ -117,6 +135,11 @@ struct ReportAtExit {
 void soft_count(const char* name, int change) {
   std::lock_guard lock(counts().mutex);
   counts().by_class[name] += change;
+}
+
+void soft_ran(const char* label, const std::string& shape) {
+  std::lock_guard lock(ran().mutex);
+  ran().lines.insert(std::string(label) + '\t' + std::to_string(soft_options().seed) + '\t' + shape);
 }
 
 int soft_metal_live_objects() {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
-from engines import row_errors
-from synthetic import make_model
+from engines import assert_same, open_engine, random_tokens, row_errors, run
+from synthetic import build_model, make_model
 
 from rwkvnative import Model, State
 
@@ -41,6 +43,18 @@ def test_auto_numerics(soft, cpu):
     with Model(device="metal") as metal:
         logits, _ = metal.forward(tokens, all_logits=True)
     assert np.median(row_errors(logits, expected)) <= 0.02
+
+
+def test_threads_on_one_engine(soft):
+    """Each with its own state: the numbers that each gets alone."""
+    engine = open_engine(build_model(n_embd=32, head_size=32, n_layer=1, n_vocab=37, seed=5), "metal")
+    tokens = [random_tokens(n, 37, seed=n) for n in (9, 1, 6)]
+    alone = [run(engine, t) for t in tokens]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda t: run(engine, t), 4 * tokens))
+    for (logits, state), (expected, expected_state) in zip(together, 4 * alone):
+        assert np.array_equal(logits, expected)
+        assert_same(state, expected_state)
 
 
 def test_auto_is_never_the_software_device(soft):

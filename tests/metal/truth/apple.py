@@ -50,7 +50,8 @@ def write_stubs() -> None:
 
 def compiler(target: str) -> list[str | Path]:
     """zig's clang with the declarations in reach."""
-    return [toolchain.FOLDER / "venv/bin/python", "-m", "ziglang", "c++", "-target", target, "-std=c++20", "-fblocks",
+    return [toolchain.FOLDER / "venv/bin/python", "-m", "ziglang", "c++", "-target", target, "-std=c++20", "-fblocks", "-O0", "-g0",
+            "-fno-sanitize=undefined",
             "-I", toolchain.HERE / "apple", "-I", build.HEADERS]
 
 

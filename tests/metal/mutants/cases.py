@@ -1,26 +1,20 @@
-"""Runs seeded bugs (../mutants.py), each in a process of its own: mutants.py JSON prints how each was noticed, as JSON.
+"""What a mutant is run on: small models, and what is compared with the CPU's numbers.
 
-Kernel mutants are applied by the software device when it compiles; for a host mutant the package is another one (build.py).
+Imported where the package under test is first on sys.path (worker.py), with or without a bug in it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
+import numpy as np
+from emulated.soft import SoftDevice
+from engines import config, open_engine, random_tokens, row_errors, tokens_of
+from synthetic import build_model
 
-import numpy as np  # noqa: E402
-from engines import config, open_engine, random_tokens, row_errors, tokens_of  # noqa: E402
-from synthetic import build_model  # noqa: E402
-
-from emulated.conftest import SoftDevice  # noqa: E402
-from rwkvnative import _core  # noqa: E402
-from rwkvnative.errors import InputError  # noqa: E402
+from rwkvnative import _core
+from rwkvnative.errors import InputError
 
 BOUND = 2e-5  # emulated/ops.py
 Run = Callable[[str], list[np.ndarray]]  # of a device: arrays to compare
@@ -151,45 +145,3 @@ def notice(soft: SoftDevice, name: str, expected: list[np.ndarray]) -> str:
         return f"alive: {alive}" if alive else ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-
-
-def in_a_child(function: Callable[[], str]) -> str:
-    """What it returns; how the process ended, if not well."""
-    out, into = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(out)
-        text = function()
-        os.write(into, text.encode()[:4000])
-        os._exit(0)
-    os.close(into)
-    with os.fdopen(out, "rb") as pipe:
-        text = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    return f"the process ended with status {status}" if status else text
-
-
-def main() -> None:
-    mutants = json.loads(Path(sys.argv[1]).read_text())
-    soft = SoftDevice()
-    expected: dict[str, list[np.ndarray]] = {}
-    result = {}
-    for m in mutants:
-        if m["case"] not in expected:
-            expected[m["case"]] = [] if m["case"] == "fault" else case(m["case"])("cpu")
-            clean = in_a_child(lambda: notice(soft, m["case"], expected[m["case"]])) if "old" in m else ""
-            if clean:
-                result[f"case {m['case']} without a mutant"] = f"not clean: {clean}"
-
-        def run(m: dict[str, str] = m) -> str:
-            if "old" in m:
-                soft.mutate(m["old"], m["new"])
-            found = notice(soft, m["case"], expected[m["case"]])
-            return "STALE" if "old" in m and not soft.mutated() else found or "SURVIVED"
-
-        result[m["name"]] = in_a_child(run)
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
