@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # Of GitHub's documentation, what we use: https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax
 KEYS = {"name", "on", "permissions", "concurrency", "jobs"}
-JOB_KEYS = {"name", "if", "runs-on", "timeout-minutes", "strategy", "steps", "needs"}
+JOB_KEYS = {"name", "if", "runs-on", "container", "timeout-minutes", "strategy", "steps"}
 STEP_KEYS = {"name", "if", "uses", "with", "run", "env", "shell", "working-directory"}
 CONTEXTS = {"github", "matrix", "runner"}
 
@@ -59,7 +59,7 @@ def test_keys(path):
     for event in workflow["on"]:
         assert event in ("push", "pull_request", "workflow_dispatch")
     for job in workflow["jobs"].values():
-        assert {"runs-on", "timeout-minutes", "steps"} <= set(job) <= JOB_KEYS or "strategy" not in job
+        assert {"runs-on", "steps"} <= set(job) <= JOB_KEYS
         for step in job["steps"]:
             assert set(step) <= STEP_KEYS and ("run" in step) != ("uses" in step), step
             if "uses" in step:

@@ -17,7 +17,7 @@ import toolchain
 from background import waits_for
 from truth import apple, compare
 
-SOURCES = sorted((toolchain.ROOT / "csrc/metal").glob("*.mm"))
+SOURCES = sorted((toolchain.ROOT / "csrc").rglob("*.mm"))
 # Of Foundation's root class and protocol: every object has them.
 ROOT_MESSAGES = {"alloc", "init", "release", "retain", "autorelease", "copy", "new", "class", "respondsToSelector:"}
 # Foundation, which the generated declarations do not cover: apple/Foundation/Foundation.h declares what may be used.
@@ -30,9 +30,14 @@ def api() -> dict:
     return json.loads((build.HEADERS / "metal_api.json").read_text())
 
 
-def uses() -> dict[str, dict[str, list[str]]]:
+def uses_of(sources: list[Path]) -> dict[str, dict[str, list[str]]]:
     flags = ["-std=c++20", *build.OBJC, "-I", str(toolchain.ROOT / "csrc"), "-isystem", "/usr/lib/llvm-19/lib/clang/19/include"]
-    return json.loads(toolchain.command([toolchain.FOLDER / "venv/bin/python", toolchain.HERE / "truth/messages.py", json.dumps(flags), *SOURCES]))
+    return json.loads(toolchain.command([toolchain.FOLDER / "venv/bin/python", toolchain.HERE / "truth/messages.py", json.dumps(flags), *sources]))
+
+
+def uses() -> dict[str, dict[str, list[str]]]:
+    """What each source says to Metal."""
+    return uses_of(SOURCES)
 
 
 def ancestors(name: str) -> list[str]:
@@ -56,6 +61,31 @@ def test_enumerators_are_those_of_the_sdk():
 def test_little_of_metal_cpp_is_skipped():
     assert sum(map(len, api()["methods"].values())) > 2400
     assert len(api()["skipped"]) < 60, api()["skipped"]
+
+
+def test_every_source_is_of_the_backend():
+    assert {path.parent for path in SOURCES} == {toolchain.ROOT / "csrc/metal"} and len(SOURCES) >= 12
+
+
+@waits_for(uses)
+def test_sources_are_read(background):
+    """A parser that finds nothing would pass all else."""
+    found = background.result(uses)
+    assert len({m for of_one in found.values() for m in of_one["messages"] if m.startswith("MTL")}) >= 60
+    assert len({n for of_one in found.values() for n in of_one["names"] if n.startswith("MTL")}) >= 20
+
+
+def test_wrong_names_are_noticed(tmp_path):
+    source = tmp_path / "wrong.mm"
+    source.write_text("""#import <Metal/Metal.h>
+void f(id<MTLDevice> device) {
+  [device newBufferWithLenght:4 options:MTLResourceStorageModeShared];
+  [device newBufferWithLength:4 options:MTLResourceStorageModeShard];
+}
+""")
+    found = uses_of([source])[str(source)]
+    assert "template wrong.mm" in found["messages"]  # of no declaration; elsewhere only objc.h has such ones
+    assert ["MTLResourceStorageModeShard" in error for error in found["errors"]] == [True]
 
 
 @waits_for(uses)
@@ -99,7 +129,8 @@ def compiled(target: str) -> list[Path]:
     csrc = toolchain.ROOT / "csrc"
     headers = [*csrc.rglob("*.h"), build.metal_header_file(), *(toolchain.HERE / "apple").rglob("*.h"), toolchain.HERE / "truth/apple.py"]
     objects = []
-    for source in [*SOURCES, csrc / "backends.cpp", build.embedded_kernels(toolchain.ROOT)]:
+    knowing = [p for p in csrc.rglob("*.cpp") if "RWKVNATIVE_METAL" in p.read_text()]  # of the backend
+    for source in [*SOURCES, *knowing, build.embedded_kernels(toolchain.ROOT)]:
         objects.append(folder / f"{source.name}.o")
         if not toolchain.newer(objects[-1], [source, *headers]):
             toolchain.command([*apple.compiler(target), "-DRWKVNATIVE_METAL", *build.warnings(), f"-I{csrc}", "-c", source, "-o", objects[-1]])

@@ -5,6 +5,7 @@ Imported where the package under test is first on sys.path (worker.py), with or 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
