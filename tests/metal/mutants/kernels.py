@@ -42,9 +42,9 @@ KERNELS = [
     _race("shift: a fresh state is read", "prefill", "} else if (!is_fresh(info)) {", "} else {"),
     Mutant("head: row after the last", "prefill", "+ sequences[group].rows - 1", "+ sequences[group].rows - 2"),
     # mix_linear.h
-    _race("mix_linear: no barrier before the matrix", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", "mixed[quad] = float4(0.0f);"),
-    _race("mix_linear: a barrier for device memory", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", f"mixed[quad] = float4(0.0f);\n  {DEVICE}"),
-    _race("mix_linear: every lane writes", "decode", "if (lane % kLanes == 0 && first + r < part.rows) finish_value", "if (first + r < part.rows) finish_value"),
+    _race("mix_linear: no barrier before the matrix", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", "mixed[quad] = float4(0.0f);", "f16"),
+    _race("mix_linear: a barrier for device memory", "decode", f"mixed[quad] = float4(0.0f);\n  {TG}", f"mixed[quad] = float4(0.0f);\n  {DEVICE}", "f16"),
+    _race("mix_linear: every lane writes", "decode", "if (lane % kLanes == 0 && first + r < part.rows) finish_value", "if (first + r < part.rows) finish_value", "f16"),
     _race("mix_linear: every threadgroup keeps the state", "five", "arguments.keeps_state != 0 && group == 0;", "arguments.keeps_state != 0;"),
     Mutant("mix_linear: no passes but the first", "five", "pass < kPasses; ++pass, first += rows_of_pass", "pass < kPasses; ++pass"),
     Mutant("mix_linear: the state is not kept", "five", "if (keeps_state) ((device float4*)", "if (false) ((device float4*)"),
@@ -86,5 +86,5 @@ KERNELS = [
     Mutant("wkv7: first layer's value everywhere", "decode", "if (kFirstLayer != 0) {", "if (kFirstLayer == 0) {"),
     Mutant("wkv7: two keys of the state swapped", "decode", "key[2 * kHeadSize] = s[j].z;", "key[2 * kHeadSize] = s[j].w;"),
     # state.h
-    _race("state: written where it is read", "decode", "u64(info.out_side)", "u64(info.in_side)"),
+    _race("state: written where it is read", "decode", "u64(info.out_side)", "u64(info.in_side)", "mix"),
 ]
