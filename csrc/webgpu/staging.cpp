@@ -53,14 +53,21 @@ void copy_parallel(const std::byte* in, uint64_t bytes, std::byte* out) {
 Staging::Staging(const Device& device, uint64_t piece_bytes)
     : device_(device), piece_bytes_(piece_bytes), slots_(kStagingBuffers) {}
 
+void Staging::reserve(uint64_t row_bytes) {
+  for (Slot& slot : slots_) make(slot, row_bytes);
+}
+
+void Staging::make(Slot& slot, uint64_t bytes) {
+  slot.buffer = {};
+  slot = {device_.create_buffer("staging", std::max(bytes, piece_bytes_), WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true),
+          {},
+          false};
+}
+
 std::byte* Staging::next(uint64_t bytes) {
   Slot& slot = slots_[index_];
   if (!slot.buffer || slot.buffer.size < bytes) {
-    slot.buffer = {};
-    slot = {device_.create_buffer("staging", std::max(bytes, piece_bytes_),
-                                  WGPUBufferUsage_MapWrite | WGPUBufferUsage_CopySrc, true),
-            {},
-            false};
+    make(slot, bytes);
   } else if (slot.pending) {
     device_.wait(slot.mapped);
     slot.pending = false;

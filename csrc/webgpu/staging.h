@@ -21,6 +21,8 @@ class Staging {
  public:
   // Buffers of `piece_bytes`, made when first used.
   Staging(const Device& device, uint64_t piece_bytes);
+  // Makes all of them now, for uploads whose rows have at most `row_bytes`: later ones cannot run out of memory.
+  void reserve(uint64_t row_bytes);
 
   // Packs a group from the file into `target` at `offset`; `packed`, if given, is told the file's bytes of each piece.
   void upload(const Plan& plan, const WeightGroup& group, WGPUBuffer target, uint64_t offset,
@@ -35,6 +37,7 @@ class Staging {
     bool pending = false;
   };
 
+  void make(Slot& slot, uint64_t bytes);
   // Memory of at least `bytes` for the next copy().
   std::byte* next(uint64_t bytes);
   // Queues the copy of what was written there.

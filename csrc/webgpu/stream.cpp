@@ -52,6 +52,16 @@ WeightStream::WeightStream(const Device& device, const Plan& plan, const Weights
       // The driver pins no more; the rest goes through staging.
     }
   }
+  // Now, not in the middle of a token, which could not be done again.
+  uint64_t row_bytes = 0;
+  bool stages = false;
+  for (const Source& source : sources_) {
+    if (source.groups.empty() || source.imported) continue;
+    stages = true;
+    for (const WeightGroup* group : source.groups)
+      for (const PlacedRows& rows : group->rows) row_bytes = std::max(row_bytes, uint64_t{rows.row_vec4s} * 16);
+  }
+  if (stages) staging_.reserve(row_bytes);
 }
 
 WeightStream::~WeightStream() {
