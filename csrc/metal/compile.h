@@ -38,6 +38,9 @@ class Compiler {
   void add(const HeadOp& op);
   void add(const Wkv7Op& op);
   void add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted);
+  // Decides whether the mixes of the op at op_index are halves: half_scales_ of their slots from here on.
+  void choose_halves(const ShiftMixOp& op, size_t op_index);
+  float half_scale(size_t slot) const { return half_scales_.empty() ? 0.0f : half_scales_.at(slot); }
   // with_loras: multiplies the second LoRA matrices too.
   void add_wkv7(const Wkv7Op& op, bool with_loras = false);
   std::vector<Matrix> second_loras(const Wkv7Op& op) const;
@@ -103,6 +106,7 @@ class Compiler {
   uint32_t unit_ = kNoUnit;  // that the next dispatch reads
   Cost cost_;           // of the next dispatch, for the profiler
   size_t logits_slot_ = 0, hidden_slot_ = 0;
+  std::vector<float> half_scales_;  // of each slot that holds halves now, else 0; empty: none ever does
   size_t lora_slots_ = 0;  // four in a row: w, a, v, g of Wkv7
   std::vector<std::byte> arguments_;
   Compiled compiled_;

@@ -38,6 +38,7 @@ Compiled Compiler::run() {
   allocate();
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
+    if (const auto* mix = std::get_if<ShiftMixOp>(&plan_.ops[i])) choose_halves(*mix, i);
     if (const size_t ops = add_fused(i); ops != 0) {
       i += ops - 1;
     } else {
@@ -207,6 +208,16 @@ void Compiler::add(const ShiftMixOp& op) {
   add_shift_mix(op, {});
 }
 
+void Compiler::choose_halves(const ShiftMixOp& op, size_t op_index) {
+  const bool matmul = device_.options().matmul && shape_.rows >= tuning_.matmul_rows;  // reads floats
+  if (tuning_.half == 0 || !model_.half_products || matmul) return;
+  half_scales_.resize(compiled_.slots.size());
+  const std::vector<float>& scales = model_.mix_scales.at(op_index);
+  for (size_t z = 0; z < op.out.size(); ++z) {
+    half_scales_.at(static_cast<size_t>(op.out[z])) = scales.empty() ? 0.0f : scales.at(z);
+  }
+}
+
 // wanted: which of the mixes to make; all if it is empty.
 void Compiler::add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted) {
   const SlotPlace& x = slot(op.x);
@@ -220,11 +231,14 @@ void Compiler::add_shift_mix(const ShiftMixOp& op, std::span<const bool> wanted)
     const SlotPlace& out = slot(op.out[z]);
     if (out.width != x.width)
       throw InputError(message("[metal] shift_mix: slots of ", x.width, " and ", out.width, " values"));
-    arguments.mixes[mixes++] = {z * x.width, offset(out)};
+    arguments.mixes[mixes++] = {z * x.width, offset(out), half_scale(static_cast<size_t>(op.out[z]))};
   }
   const uint32_t simdgroups = std::max(tuning_.norm_simdgroups, ceil_div(mixes * tuning_.chunk, 32));
   const Constants constants =
-      norm_constants(x.width, op.epsilon).set(CONSTANT_CHUNK, tuning_.chunk).set(CONSTANT_MIXES, mixes);
+      norm_constants(x.width, op.epsilon)
+          .set(CONSTANT_CHUNK, tuning_.chunk)
+          .set(CONSTANT_MIXES, mixes)
+          .set(CONSTANT_HALF, arguments.mixes[0].scale != 0.0f);
   cost_ = shift_mix_cost(plan_, op);
   Dispatch& d = dispatch(message("shift_mix ", mixes), "mix", "shift_mix", constants, 32 * simdgroups, arguments,
                          {of_submit(BUFFER_SEQUENCES, Source::Sequences), of_submit(BUFFER_ROWS, Source::Rows),

@@ -61,6 +61,7 @@ MatrixPart Compiler::part(const Rows& rows, bool of_head) const {
   if (!to_results && out.width != weight.ne1)
     throw InputError(message("[metal] ", weight.name, ": expected ne1 ", out.width, ", got ", weight.ne1));
   const uint32_t first = rows.placed.first_row;
+  const float scale = half_scale(matrix.in);
   return {.weights = rows.placed.offset,
           .rows = rows.placed.rows,
           .first_group = 0,
@@ -69,7 +70,10 @@ MatrixPart Compiler::part(const Rows& rows, bool of_head) const {
           .out = first + (to_results ? 0 : offset(out)),
           .out_stride = to_results ? weight.ne1 : out.stride,
           .activation = activation_number(matrix.activation, matrix.accumulate),
-          .lerp = 0};
+          .lerp = 0,
+          .scale = scale,
+          .unscale = scale != 0.0f ? 1.0f / scale : 1.0f,
+          .pad = 0};
 }
 
 void Compiler::add_linear(const std::string& label, std::span<const Matrix> matrices, bool of_head) {
@@ -93,10 +97,10 @@ void Compiler::add_linear(const std::string& label, std::span<const Matrix> matr
 // rows_of_all: of the matrices, which decide how many threads share a row: pieces sum as the whole does.
 void Compiler::add_linear(const std::string& label, std::span<const Rows> matrices, uint32_t rows_of_all, bool of_head) {
   // A dispatch takes the matrices that differ in rows only. Others run beside it.
-  std::map<std::tuple<DType, uint32_t, std::pair<id<MTLBuffer>, uint32_t>>, std::vector<Rows>> kinds;
+  std::map<std::tuple<DType, uint32_t, std::pair<id<MTLBuffer>, uint32_t>, bool>, std::vector<Rows>> kinds;
   for (const Rows& rows : matrices) {
     const Tensor& weight = plan_.tensor(rows.matrix.weight);
-    kinds[{weight.type, weight.ne0, rows.placed.memory()}].push_back(rows);
+    kinds[{weight.type, weight.ne0, rows.placed.memory(), half_scale(rows.matrix.in) != 0.0f}].push_back(rows);
   }
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
   const bool matmul = device_.options().matmul && rows_at_once >= tuning_.matmul_rows;
@@ -126,7 +130,8 @@ void Compiler::add_linear(const std::string& label, std::span<const Rows> matric
       const Constants constants = Constants()
                                       .set(CONSTANT_ITEMS, items)
                                       .set(CONSTANT_LANES, lanes)
-                                      .set(CONSTANT_SIMDGROUPS, tuning_.simdgroups);
+                                      .set(CONSTANT_SIMDGROUPS, tuning_.simdgroups)
+                                      .set(CONSTANT_HALF, std::get<3>(kind));
       const bool to_results = of_head && logits_are_results();
       // Half tiles are exact for F16, and F32 and BF16 reach beyond their range.
       const bool half_tile = type == DType::F16 || (!is_float(any) && model_.half_products);
@@ -229,6 +234,7 @@ void Compiler::add_mix_linear(const std::string& label, const ShiftMixOp& mix, s
     rows_of_all += plan_.tensor(part.weight).ne1;
     if (all) name += message(" ", plan_.slot(part.out).name);
   }
+  const bool half = half_scale(static_cast<size_t>(mix.out[0])) != 0.0f;  // of all of them, or of none
   bool keeps_state = all;
   if (all) cost_ = shift_mix_cost(plan_, mix);
   for (const auto& [kind, of_kind] : kinds) {
@@ -260,7 +266,8 @@ void Compiler::add_mix_linear(const std::string& label, const ShiftMixOp& mix, s
       const Constants constants = norm_constants(x.width, mix.epsilon)
                                       .set(CONSTANT_ITEMS, items)
                                       .set(CONSTANT_LANES, lanes)
-                                      .set(CONSTANT_PASSES, passes);
+                                      .set(CONSTANT_PASSES, passes)
+                                      .set(CONSTANT_HALF, half);
       Dispatch& d = dispatch(name, kernel_file(type), message("mix_linear_", rows), constants, 32 * simdgroups, arguments,
                              {of_submit(BUFFER_SEQUENCES, Source::Sequences),
                               act(BUFFER_IN),
@@ -272,7 +279,7 @@ void Compiler::add_mix_linear(const std::string& label, const ShiftMixOp& mix, s
                               vector(BUFFER_VECTOR_1, mix.norm_bias),
                               vector(BUFFER_VECTOR_2, mix.lerp, static_cast<uint32_t>(mix.out.size()))});
       d.x = groups;
-      d.threadgroup_bytes = (x.width + 7) / 8 * 8 * sizeof(float);
+      d.threadgroup_bytes = (x.width + 7) / 8 * 8 * (half ? sizeof(uint16_t) : sizeof(float));
     }
   }
 }

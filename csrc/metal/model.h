@@ -17,7 +17,8 @@ struct LoadedParts {
   std::shared_ptr<const Device> device;
   std::shared_ptr<Pipelines> pipelines;
   const Plan* plan = nullptr;
-  bool half_products = true;  // mat-mat rounds quantized weights to halves
+  bool half_products = true;  // mat-mat rounds quantized weights to halves, mat-vec mixes where Tuning::half says so
+  std::vector<std::vector<float>> mix_scales;  // of the plan (mix_scales.h)
   std::shared_ptr<StatePool> states;
   std::unique_ptr<const Weights> weights;
   uint32_t prefill_rows = 0;  // tokens of a chunk of a prompt: as many as suit the device and a budget

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "metal/ceilings.h"
 #include "metal/metal.h"
+#include "metal/mix_scales.h"
 #include "metal/program.h"
 
 namespace rwkvnative::metal {
@@ -28,9 +29,8 @@ uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes) {
 
 }  // namespace
 
-// Activations are float32 whatever is asked for: Apple GPUs have no int8 dot product that would make codes faster, so
-// Numerics::Int8 would only be less exact and means Auto. Auto and F32 differ in mat-mat alone: halves of weights, or
-// floats.
+// Apple GPUs have no int8 dot product that would make codes faster, so Numerics::Int8 would only be less exact and means Auto.
+// Auto and F32 differ in mat-mat, halves of weights or floats; and with Tuning::half in mat-vec, halves of activations.
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
                          const LoadOptions& options)
     : parts_(std::make_shared<LoadedParts>()) {
@@ -38,6 +38,7 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->pipelines = std::move(pipelines);
   parts_->plan = &plan;
   parts_->half_products = options.numerics != Numerics::F32;
+  parts_->mix_scales = mix_scales(plan);
   parts_->states = std::make_shared<StatePool>(parts_->device, plan);
   // Without a budget of the caller's: what the system recommends.
   const DeviceInfo& info = parts_->device->info();

@@ -15,7 +15,7 @@
 
 namespace rwkvnative::metal {
 
-// Numbers that change speed and never results (beyond the order of sums).
+// Numbers that change speed and never results (beyond the order of sums; but for `half`).
 struct Tuning {
   uint32_t simdgroups = 4;   // of a mat-vec threadgroup
   uint32_t lanes = 0;        // threads that share a row of a mat-vec; 0: chosen from its length and the number of rows
@@ -32,6 +32,8 @@ struct Tuning {
   uint32_t matmul_rows = 9;      // from so many rows of activations on, mat-mat instead of mat-vec
   uint32_t prefill_rows = 128;
   uint32_t in_flight = 4;  // tickets
+  // 1: mat-vecs read the mixes of norms as halves (11 bits, scaled so that none overflows), unless Numerics::F32 is asked for.
+  uint32_t half = 0;
 };
 
 // From "name=number,..."; throws InputError.

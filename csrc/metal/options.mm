@@ -74,6 +74,7 @@ Tuning parse_tuning(const std::string& text) {
       {"matmul_rows", {&t.matmul_rows, 1, UINT32_MAX, false}},
       {"prefill_rows", {&t.prefill_rows, 1, 4096, false}},
       {"in_flight", {&t.in_flight, 1, 64, false}},
+      {"half", {&t.half, 0, 1, false}},
   };
   for_each_item(text, [&](const std::string& item) {
     const size_t equals = item.find('=');
@@ -110,6 +111,7 @@ std::vector<std::string> tuning_variants() {
   for (uint32_t simdgroups : {4, 16}) variants.push_back(message("lora_simdgroups=", simdgroups));
   for (uint32_t simdgroups : {8, 16, 32})
     for (uint32_t passes : {1, 2, 4}) variants.push_back(message("fuse=2,mix_simdgroups=", simdgroups, ",mix_passes=", passes));
+  for (const char* variant : {"half=1", "half=1,fuse=2"}) variants.push_back(variant);
   for (uint32_t rows : {5, 17}) variants.push_back(message("matmul_rows=", rows));
   return variants;
 }

@@ -101,6 +101,7 @@ struct NormArguments {
 struct MixOutput {
   u32 lerp;  // in floats
   u32 out;
+  float scale;  // of halves: see scaled_halves in common.h
 };
 
 struct ShiftMixArguments {
@@ -120,6 +121,8 @@ struct MatrixPart {
   u32 out, out_stride;
   u32 activation;
   u32 lerp;  // of mix_linear
+  float scale, unscale;  // of inputs that are halves, a power of two and its inverse
+  u32 pad;
 };
 
 struct LinearArguments {

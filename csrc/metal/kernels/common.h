@@ -72,6 +72,15 @@ inline void finish_value(device float* out, float sum, uint activation) {
   *out = activation == kAccumulate ? *out + sum : activated(sum, activation);
 }
 
+// ---- mixes as halves (kHalf): half the bytes that every row of a matrix asks of caches or threadgroup memory
+
+// The host's scale is a power of two that takes the largest mix that a norm can make to 2^14 ... 2^15 (mix_scales.h),
+// for half ends at 65504. Only with an h_prev that no norm made, out of a state that the caller wrote, is
+// there more: it saturates.
+inline half4 scaled_halves(float4 mix, float scale) {
+  return half4(clamp(mix * scale, float4(-65504.0f), float4(65504.0f)));
+}
+
 // ---- dispatches over several matrices
 
 // The part that a threadgroup works on.

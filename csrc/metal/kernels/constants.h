@@ -16,7 +16,8 @@
 #define CONSTANT_FIRST 11       // the pass reads logits
 #define CONSTANT_LAST 12        // the pass makes the result
 #define CONSTANT_PASSES 13      // times that a threadgroup of mix_linear takes rows
-#define N_CONSTANTS 14
+#define CONSTANT_HALF 14        // activations that are mixes are scaled halves, not floats
+#define N_CONSTANTS 15
 
 #ifdef __METAL_VERSION__
 constant uint kWidth [[function_constant(CONSTANT_WIDTH)]];
@@ -33,4 +34,5 @@ constant uint kKeep [[function_constant(CONSTANT_KEEP)]];
 constant uint kFirst [[function_constant(CONSTANT_FIRST)]];
 constant uint kLast [[function_constant(CONSTANT_LAST)]];
 constant uint kPasses [[function_constant(CONSTANT_PASSES)]];
+constant uint kHalf [[function_constant(CONSTANT_HALF)]];
 #endif

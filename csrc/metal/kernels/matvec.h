@@ -1,10 +1,12 @@
 // out = activation(W in) or out += W in, for few rows of activations: one row of W is read once for kTile of them.
 //
 // weights: rows of LinearArguments::parts, row_bytes from row to row. in: float32 [rows][in_stride], padded with zeros to a
-// multiple of 32. out: float32 [rows][out_stride].
+// multiple of 32; with kHalf the first half of each row, as scaled_halves of a multiple of 8 values. Those are mixes of norms,
+// which have a bound that the host knows: other activations (squared ReLU, wkv7's) have none and are always floats.
+// out: float32 [rows][out_stride].
 // Threads: kLanes neighbouring ones share a row, lane l takes its items l, l + kLanes, ...; a simdgroup has 32 / kLanes such
 // groups, and each works on kRows rows at once, so that it reads its activations once for all of them. Threadgroup x takes
-// rows of one part, y a tile of kTile rows of activations. Codes meet float32 activations as exact halves, sums are float32.
+// rows of one part, y a tile of kTile rows of activations. Codes meet activations as exact halves, products and sums are float32.
 #pragma once
 
 #include "common.h"
@@ -16,10 +18,16 @@ inline float lanes_sum(float value) {
   return value;
 }
 
+// What sums over scaled_halves stand for.
+inline float unscaled(float sum, constant MatrixPart& part) { return kHalf != 0 ? sum * part.unscale : sum; }
+
 // A row of activations as Matrix::accumulate reads it: four values from `at` on, a multiple of 4.
 struct DeviceRow {
   device const float* values;
-  float4 load(uint at) const { return *(device const float4*)(values + at); }
+  float4 load(uint at) const {
+    if (kHalf != 0) return float4(((device const half4*)values)[at / 4]);
+    return *(device const float4*)(values + at);
+  }
 };
 
 template <class Matrix, uint kRows, uint kTile>
@@ -48,7 +56,7 @@ kernel void matvec(constant LinearArguments& arguments [[buffer(BUFFER_ARGUMENTS
 
   for (uint r = 0; r < kRows; ++r) {
     for (uint t = 0; t < kTile; ++t) {
-      const float sum = lanes_sum(sums[r * kTile + t]);
+      const float sum = unscaled(lanes_sum(sums[r * kTile + t]), part);
       if (lane % kLanes == 0 && first + r < part.rows && tile + t < in_rows) {
         finish_value(out + part.out + u64(tile + t) * part.out_stride + first + r, sum, part.activation);
       }

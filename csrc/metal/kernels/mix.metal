@@ -3,10 +3,10 @@
 
 // h = LayerNorm(x); out_z = h + (h_prev - h) * lerp_z for each mix z; h_prev is the h of the sequence's previous token.
 //
-// in: x. out: the mixes. vectors: the norm's weight and bias [kWidth], lerp [mixes][kWidth]. state: the h of the sequence's
-// last token. Threadgroup x takes a row, y kChunk quads of it and the statistics of all of it; thread t makes quad t % kChunk
-// of mix t / kChunk. It recomputes the previous row's h; the first row of a sequence takes it from the state, the last one
-// writes the new state.
+// in: x. out: the mixes; with kHalf as scaled_halves, in the first half of each row. vectors: the norm's weight and bias
+// [kWidth], lerp [mixes][kWidth]. state: the h of the sequence's last token. Threadgroup x takes a row, y kChunk quads of it
+// and the statistics of all of it; thread t makes quad t % kChunk of mix t / kChunk. It recomputes
+// the previous row's h; the first row of a sequence takes it from the state, the last one writes the new state.
 kernel void shift_mix(constant ShiftMixArguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
                       device const SequenceInfo* sequences [[buffer(BUFFER_SEQUENCES)]],
                       device const RowInfo* rows [[buffer(BUFFER_ROWS)]],
@@ -46,7 +46,13 @@ kernel void shift_mix(constant ShiftMixArguments& arguments [[buffer(BUFFER_ARGU
   }
   constant MixOutput& output = arguments.mixes[mix];
   const float4 step = ((device const float4*)(lerp + output.lerp))[quad];
-  ((device float4*)(out + output.out + u64(row) * arguments.stride))[quad] = h + (previous - h) * step;
+  const float4 mixed = h + (previous - h) * step;
+  device float* to = out + output.out + u64(row) * arguments.stride;
+  if (kHalf != 0) {
+    ((device half4*)to)[quad] = scaled_halves(mixed, output.scale);
+  } else {
+    ((device float4*)to)[quad] = mixed;
+  }
   if (mix == 0 && row + 1 == info.first_row + info.rows) {
     ((device float4*)state_out_at(state_out, arguments.state, info))[quad] = h;
   }

@@ -4,8 +4,8 @@
 // in: x. out: of the matrices. weights: MatrixPart::weights. vectors: the norm's weight and bias, lerp [mixes][kWidth].
 // state_in: the h of the previous token; all threadgroups read it, so the new one is written beside it, by the first
 // threadgroup where MixLinearArguments::keeps_state says so.
-// A threadgroup makes the mixed row in its own memory (kWidth floats), then takes rows of one matrix as in matvec.h, kPasses
-// times: the more, the less often the row is made.
+// A threadgroup makes the mixed row in its own memory (kWidth floats, or scaled_halves with kHalf), then takes rows of one
+// matrix as in matvec.h, kPasses times: the more, the less often the row is made.
 #pragma once
 
 #include "matvec.h"
@@ -14,7 +14,10 @@
 // Activations as Matrix::accumulate reads them.
 struct ThreadgroupRow {
   threadgroup const float4* quads;
-  float4 load(uint at) const { return quads[at / 4]; }
+  float4 load(uint at) const {
+    if (kHalf != 0) return float4(((threadgroup const half4*)quads)[at / 4]);
+    return quads[at / 4];
+  }
 };
 
 template <class Matrix, uint kRows>
@@ -46,7 +49,12 @@ kernel void mix_linear(constant MixLinearArguments& arguments [[buffer(BUFFER_AR
     float4 previous = float4(0.0f);
     if (!fresh) previous = ((device const float4*)state_in_at(state_in, arguments.state, info))[quad];
     const float4 h = normed(x[quad], statistics, norm_weight[quad], norm_bias[quad]);
-    mixed[quad] = h + (previous - h) * lerps[quad];
+    const float4 mix = h + (previous - h) * lerps[quad];
+    if (kHalf != 0) {
+      ((threadgroup half4*)mixed)[quad] = scaled_halves(mix, part.scale);
+    } else {
+      mixed[quad] = mix;
+    }
     if (keeps_state) ((device float4*)state_out_at(state_out, arguments.state, info))[quad] = h;
   }
   // Items are whole; the row may end within its last one.
@@ -64,7 +72,7 @@ kernel void mix_linear(constant MixLinearArguments& arguments [[buffer(BUFFER_AR
     for (uint r = 0; r < kRows; ++r) sums[r] = 0.0f;
     for (uint item = lane % kLanes; item < kItems; item += kLanes) Matrix::template accumulate<kRows, 1>(rows, &row, item, sums);
     for (uint r = 0; r < kRows; ++r) {
-      const float sum = lanes_sum(sums[r]);
+      const float sum = unscaled(lanes_sum(sums[r]), part);
       if (lane % kLanes == 0 && first + r < part.rows) finish_value(out + part.out + first + r, sum, part.activation);
     }
   }

@@ -7,11 +7,12 @@ seen in ../test_metal_coverage.py.
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
 from engines import assert_states_close, open_engine, random_tokens, row_errors, tokens_of
-from synthetic import ALL_TYPES, BLOCK256_TYPES, build_model
+from synthetic import ALL_TYPES, BLOCK256_TYPES, build_model, encode
 
 from rwkvnative import _core
 
@@ -137,6 +138,42 @@ def test_variants(soft, monkeypatch, variant):
         monkeypatch.setenv(name, value)
     compare(soft, n_embd=256, n_layer=2, type="Q4_K", head_type="Q6_K", lora_type="F16", n_vocab=120, n_ff=256, seed=22,
             ranks=(16, 16, 16, 32))
+
+
+# Matrices that read mixes, of every way to decode.
+MIXED = dict(n_embd=256, n_ff=256, n_vocab=37, ranks=(16, 16, 32, 16), seed=24, lora_type="F16", head_type="Q6_K", types={
+    "*time_mix_receptance.weight": "Q4_K", "*time_mix_key.weight": "Q8_0", "*time_mix_value.weight": "F32", "*channel_mix_key.weight": "IQ4_XS",
+    "*time_mix_w1.weight": "BF16", "*time_mix_g1.weight": "Q4_1"})
+
+
+@pytest.mark.parametrize("fuse", [1, 2])
+def test_half_activations(soft, monkeypatch, fuse):
+    """Mixes of norms as halves: near the CPU's numbers, and not what floats give; floats where F32 is asked for."""
+    monkeypatch.setenv("RWKVNATIVE_METAL_TUNING", f"half=1,fuse={fuse}")
+    compare(soft, "auto", bound=HALF_BOUND, **MIXED)  # a prompt by mat-mat, which reads floats, then tokens
+    monkeypatch.setenv("RWKVNATIVE_METAL_DISABLE", "matmul")
+    compare(soft, "auto", bound=HALF_BOUND, **MIXED)
+    with pytest.raises(AssertionError):
+        compare(soft, "auto", **MIXED)
+    compare(soft, "f32", n_tokens=5, **MIXED)
+
+
+@pytest.mark.parametrize("norms, matrices", [(3e4, 1), (1e7, 1e-7), (1e-7, 1e7)])
+@pytest.mark.parametrize("fuse", [1, 2])
+def test_half_activations_of_any_size(soft, monkeypatch, fuse, norms, matrices):
+    """Half ends at 65504 and loses digits below 6e-5. Mixes of 3e4 and more, whose relu^2 is 1e9; and larger and tiny ones,
+    which the matrices make up for."""
+    monkeypatch.setenv("RWKVNATIVE_METAL_TUNING", f"half=1,fuse={fuse}")
+    monkeypatch.setenv("RWKVNATIVE_METAL_DISABLE", "matmul")
+    model = build_model(n_embd=64, n_ff=96, n_layer=2, n_vocab=37, seed=34)
+    for name, tensor in model.tensors.items():
+        reads_mix = re.search(r"time_mix_(receptance|key|value|[wavg]1)\.|channel_mix_key\.", name)
+        factor = norms if "attn_norm" in name else matrices if reads_mix else 1
+        model.tensors[name] = encode(name, tensor.dequantized() * np.float32(factor), "F32")
+    tokens = random_tokens(7, 37, seed=6)
+    expected, _ = run_all(open_engine(model, "cpu"), tokens)
+    logits, _ = run_all(open_engine(model, "metal", numerics="auto"), tokens)
+    assert BOUND < row_errors(logits, expected).max() <= HALF_BOUND
 
 
 @pytest.mark.parametrize("n_vocab, n_bias", [(777, 3), (1500, 299)])

@@ -50,6 +50,9 @@ KERNELS = [
     Mutant("mix_linear: the state is not kept", "five", "if (keeps_state) ((device float4*)", "if (false) ((device float4*)"),
     _race("wkv7: LoRAs are read before they are there", "five", f"head_lora[at] = sum;\n    }}\n    {TG}", "head_lora[at] = sum;\n    }"),
     Mutant("wkv7: LoRAs of one head for all", "five", "act, head * kHeadSize + value, index % kLoraLanes", "act, value, index % kLoraLanes"),
+    Mutant("half: the sums stay scaled", "half", "kHalf != 0 ? sum * part.unscale : sum;", "sum;"),
+    Mutant("half: mixes are not scaled", "half", "half4(clamp(mix * scale,", "half4(clamp(mix,", file="mix"),
+    Mutant("half: a quad for a value", "half", "((device const half4*)values)[at / 4]", "((device const half4*)values)[at]"),
     # matvec.h
     Mutant("matvec: wrong lane", "decode", "simd_shuffle_xor(value, ushort(step))", "simd_shuffle_xor(value, ushort(1))"),
     _race("matvec: every lane writes", "decode", "if (lane % kLanes == 0 && first + r < part.rows", "if (first + r < part.rows"),
