@@ -50,12 +50,12 @@ struct Tuning {
   uint32_t mix_float_rows = 4;
   uint32_t mix_bytes = 0;         // most of a small float matrix' row for each of its threads; 0: any
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
-  uint32_t matmat = 0;        // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
-  uint32_t matmat_rows = 17;   // from so many rows on
-  uint32_t matmat_tile = 0;   // rows of a tile: 16, 32, 64 or 128; 0: chosen
+  uint32_t matmat = 0;            // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
+  uint32_t matmat_rows = 17;      // from so many rows on
+  uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
-  uint32_t layout = 1;        // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
-  uint32_t matmat_ahead = 1;        // 0: activations are loaded where they are multiplied, not ahead
+  uint32_t layout = 1;            // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
+  uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
   uint32_t in_flight = 4;         // tickets
 };
 
