@@ -13,6 +13,21 @@ constexpr uint64_t kStates = 8;
 
 uint64_t state_reserve(uint64_t state_bytes) { return kStates * state_bytes; }
 
+void count_units(MemoryUse& use, std::span<const Unit> units) {
+  bool whole_head = true;
+  for (const Unit& unit : units) {
+    if (unit.streams()) use.streamed_bytes += unit.bytes;
+    if (unit.of_head) {
+      whole_head = whole_head && !unit.streams();
+    } else {
+      ++use.layers;
+      use.resident_layers += unit.streams() ? 0 : 1;
+    }
+  }
+  ++use.layers;
+  use.resident_layers += whole_head ? 1 : 0;
+}
+
 bool choose_residency(std::string_view backend, std::vector<Unit>& units, const Demand& demand, uint64_t budget) {
   uint64_t all = 0, largest = 0;
   for (const Unit& unit : units) {

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/error.h"
 
 namespace rwkvnative {
@@ -41,6 +43,9 @@ struct Demand {
 // Decides which units stream: as few as the budget allows, spread evenly among the layers. True if the embedding table may
 // stay too, which is only so if every unit does. Throws BudgetTooSmall, of the named backend, saying the least that would do.
 bool choose_residency(std::string_view backend, std::vector<Unit>& units, const Demand& demand, uint64_t budget);
+
+// The layers and streamed bytes of `use`. The head, in however many pieces, is a layer.
+void count_units(MemoryUse& use, std::span<const Unit> units);
 
 // What a few states of `state_bytes` take, with what copying and reading them takes.
 uint64_t state_reserve(uint64_t state_bytes);

@@ -89,18 +89,7 @@ std::unique_ptr<Program> DeviceModel::compile(const Shape& shape) {
 MemoryUse DeviceModel::memory() const {
   const MemoryAccount& account = parts_->device->memory();
   MemoryUse use{.budget = account.budget(), .used = account.used(), .peak = account.peak()};
-  bool whole_head = true;
-  for (const Unit& unit : parts_->weights->units()) {
-    if (unit.streams()) use.streamed_bytes += unit.bytes;
-    if (unit.of_head) {
-      whole_head = whole_head && !unit.streams();
-    } else {
-      ++use.layers;
-      use.resident_layers += unit.streams() ? 0 : 1;
-    }
-  }
-  ++use.layers;
-  use.resident_layers += whole_head ? 1 : 0;
+  count_units(use, parts_->weights->units());
   return use;
 }
 

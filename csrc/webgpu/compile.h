@@ -97,6 +97,7 @@ class Compiler {
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
   void check_wkv7(const Wkv7Op& op) const;
+  void wkv7_vectors(ShaderText& text, const Wkv7Op& op, const WeightGroup& group) const;
   void add_wkv7(const Wkv7Op& op, size_t op_index);
   // kernels/wkv7_rows.wgsl: threads of a workgroup, 0 where the head size does not suit it; where its outputs are.
   static std::string wkv7_rows_label(const Wkv7Op& op);

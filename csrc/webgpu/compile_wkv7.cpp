@@ -42,6 +42,20 @@ void Compiler::check_wkv7(const Wkv7Op& op) const {
   }
 }
 
+// Where the channels' vectors lie.
+void Compiler::wkv7_vectors(ShaderText& text, const Wkv7Op& op, const WeightGroup& group) const {
+  struct Vector {
+    const char* name;
+    TensorId id;
+  };
+  for (const Vector& v : {Vector{"kW0", op.w0}, Vector{"kA0", op.a0}, Vector{"kV0", op.v_hidden == kNone ? kNone : op.v0},
+                          Vector{"kKK", op.k_k}, Vector{"kKA", op.k_a}, Vector{"kRK", op.r_k},
+                          Vector{"kNormWeight", op.norm_weight}, Vector{"kNormBias", op.norm_bias}}) {
+    if (v.id != kNone) vector(v.id);
+    text.constant(v.name, v.id == kNone ? 0u : placed(group, v.id).at);
+  }
+}
+
 void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   check_wkv7(op);
   const bool first_layer = op.v_hidden == kNone;
@@ -69,16 +83,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   text.constant("kVFirst", at(op.v_first).values).constant("kOut", out.values).constant("kWriteValues", out.has_values);
   size_t lora = compiled_.lora_slots;
   for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) text.constant(name, slot(lora++).values);
-  struct Vector {
-    const char* name;
-    TensorId id;
-  };
-  for (const Vector& v : {Vector{"kW0", op.w0}, Vector{"kA0", op.a0}, Vector{"kV0", first_layer ? kNone : op.v0},
-                          Vector{"kKK", op.k_k}, Vector{"kKA", op.k_a}, Vector{"kRK", op.r_k},
-                          Vector{"kNormWeight", op.norm_weight}, Vector{"kNormBias", op.norm_bias}}) {
-    if (v.id != kNone) vector(v.id);
-    text.constant(v.name, v.id == kNone ? 0u : placed(group, v.id).at);
-  }
+  wkv7_vectors(text, op, group);
   text.file("weights").file("activations");
   std::string store;
   if (quantize) {
@@ -170,16 +175,7 @@ void Compiler::add_wkv7_rows(const Wkv7Op& op, size_t op_index) {
   text.constant("kFirstLayer", first_layer).constant("kR", at(op.r)).constant("kK", at(op.k)).constant("kV", at(op.v));
   text.constant("kVFirst", at(op.v_first));
   for (const auto& [name, out] : wkv7_rows_outs()) text.constant(name, out);
-  struct Vector {
-    const char* name;
-    TensorId id;
-  };
-  for (const Vector& v : {Vector{"kW0", op.w0}, Vector{"kA0", op.a0}, Vector{"kV0", first_layer ? kNone : op.v0},
-                          Vector{"kKK", op.k_k}, Vector{"kKA", op.k_a}, Vector{"kRK", op.r_k},
-                          Vector{"kNormWeight", op.norm_weight}, Vector{"kNormBias", op.norm_bias}}) {
-    if (v.id != kNone) vector(v.id);
-    text.constant(v.name, v.id == kNone ? 0u : placed(group, v.id).at);
-  }
+  wkv7_vectors(text, op, group);
   text.file("weights").file("activations").file("float_weights");
   const auto lora = [&](const LoraRow& row, TensorId weight, SlotId hidden) {
     const PlacedRows& rows = placed(group, weight);
