@@ -8,11 +8,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <deque>
 #include <map>
 
 #include "core/architecture.h"
 #include "core/error.h"
+#include "core/tickets.h"
 #include "tensor_tuples.h"
 #include "webgpu/model.h"
 #include "webgpu/program.h"
@@ -63,7 +63,7 @@ class WebgpuBenchmark {
     const double compile_seconds = seconds_since(compile_start);
     const int32_t token = 1;
     Sequence sequence{.tokens = std::span(&token, 1), .state_in = nullptr, .state_out = state_.get()};
-    std::deque<Ticket> flying;
+    Tickets flying(*program);
     double submit_seconds = 0;
     int32_t last = 0;
     const auto run = [&](auto more) {
@@ -72,13 +72,12 @@ class WebgpuBenchmark {
           const Clock::time_point start = Clock::now();
           draw.u = std::fmod(draw.u + 0.618034f, 1.0f);
           sequence.draw = &draw;
-          flying.push_back(program->submit(std::span(&sequence, 1)));
+          flying.submit(std::span(&sequence, 1));
           submit_seconds += seconds_since(start);
           sequence.tokens = {};
           sequence.state_in = state_.get();
         }
-        last = program->wait(flying.front()).tokens[0];
-        flying.pop_front();
+        last = flying.take().tokens[0];
       }
     };
     const Clock::time_point warm_start = Clock::now();
@@ -87,7 +86,7 @@ class WebgpuBenchmark {
     const Clock::time_point start = Clock::now();
     run([&](size_t done) { return done < n; });
     const double seconds = seconds_since(start);
-    for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
+    while (flying.size() != 0) flying.take();
 
     const auto ops = profile(*program, std::span(&sequence, 1), profiles);
     py::dict result;
@@ -120,19 +119,18 @@ class WebgpuBenchmark {
       states.push_back(model_->create_state());
       work.push_back({.tokens = tokens, .state_in = states.back().get(), .state_out = states.back().get()});
     }
-    std::deque<Ticket> flying;
+    Tickets flying(*program);
     double submit_seconds = 0;
     const auto run = [&](auto more) {
       for (size_t done = 0; more(done); ++done) {
         while (flying.size() < program->max_in_flight()) {
           const Clock::time_point start = Clock::now();
-          flying.push_back(program->submit(work));
+          flying.submit(work);
           submit_seconds += seconds_since(start);
           if (readout == Readout::Argmax)
             for (Sequence& sequence : work) sequence.tokens = {};
         }
-        program->wait(flying.front());
-        flying.pop_front();
+        flying.take();
       }
     };
     const Clock::time_point warm_start = Clock::now();
@@ -141,7 +139,7 @@ class WebgpuBenchmark {
     const Clock::time_point start = Clock::now();
     run([&](size_t done) { return done < n; });
     const double seconds = seconds_since(start);
-    for (; !flying.empty(); flying.pop_front()) program->wait(flying.front());
+    while (flying.size() != 0) flying.take();
     const auto ops = profile(*program, work, profiles);
     py::dict result;
     result["tokens_per_second"] = static_cast<double>(n) * rows * sequences / seconds;

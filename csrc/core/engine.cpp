@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <deque>
 
 #include "core/error.h"
+#include "core/tickets.h"
 
 namespace rwkvnative {
 
@@ -227,27 +227,6 @@ void Engine::choose(std::span<const Sequence> sequences, uint32_t k, std::span<i
   });
 }
 
-namespace {
-
-// Waits for the oldest ticket, which is open no longer even if its work failed.
-Result take(Program& program, std::deque<Ticket>& flying) {
-  const Ticket ticket = flying.front();
-  flying.pop_front();
-  return program.wait(ticket);
-}
-
-// Ends what is in flight after an error, which is the one to report.
-void abandon(Program& program, std::deque<Ticket>& flying) {
-  while (!flying.empty()) {
-    try {
-      take(program, flying);
-    } catch (const std::exception&) {
-    }
-  }
-}
-
-}  // namespace
-
 void Engine::greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token) {
   check({&token, 1});
   const Lock lock(mutex_);
@@ -274,7 +253,7 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
   }
 
   while (ring_.size() < ahead) ring_.push_back(model_->create_state());
-  std::deque<Ticket> flying;
+  Tickets flying(step);
   size_t submitted = 0, seen = 0;
   const auto after = [&](size_t steps) { return steps == 0 ? &state : ring_[(steps - 1) % ring_.size()].get(); };
   const auto finish = [&] {
@@ -287,20 +266,20 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
                           .state_in = after(submitted),
                           .state_out = after(submitted + 1)};
         prepare({&sequence, 1}, submitted);
-        flying.push_back(step.submit({&sequence, 1}));
+        flying.submit({&sequence, 1});
         ++submitted;
       }
-      const int32_t next = take(step, flying).tokens[0];
+      const int32_t next = flying.take().tokens[0];
       if (next < 0) break;
       ++seen;
       going = on_token(next);
     }
   } catch (...) {
-    abandon(step, flying);
+    flying.abandon();
     finish();
     throw;
   }
-  while (!flying.empty()) take(step, flying);
+  while (flying.size() != 0) flying.take();
   finish();
 }
 
@@ -322,24 +301,19 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
 
 // In place and in order: the device feeds itself, and tickets are kept in flight.
 void Engine::feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, std::span<int32_t> out) {
-  std::deque<Ticket> flying;
+  Tickets flying(step);
   size_t submitted = 0, seen = 0;
-  try {
-    while (seen < n) {
-      while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
-        check_file();
-        prepare(sequences, submitted);
-        flying.push_back(step.submit(sequences));
-        ++submitted;
-        for (Sequence& sequence : sequences) sequence.tokens = {};
-      }
-      const std::span<const int32_t> found = take(step, flying).tokens;
+  while (seen < n) {
+    while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
       check_file();
-      std::copy_n(found.begin(), sequences.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * sequences.size()));
+      prepare(sequences, submitted);
+      flying.submit(sequences);
+      ++submitted;
+      for (Sequence& sequence : sequences) sequence.tokens = {};
     }
-  } catch (...) {
-    abandon(step, flying);
-    throw;
+    const std::span<const int32_t> found = flying.take().tokens;
+    check_file();
+    std::copy_n(found.begin(), sequences.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * sequences.size()));
   }
 }
 

@@ -1,10 +1,10 @@
 // Engine::profile: one step, again and again, first with clocks around it and then with clocks in it.
 #include <algorithm>
 #include <chrono>
-#include <deque>
 
 #include "core/engine.h"
 #include "core/error.h"
+#include "core/tickets.h"
 
 namespace rwkvnative {
 namespace {
@@ -50,20 +50,19 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
   profile.sequences = sequences;
 
   // As greedy() does it: tickets in flight, so that the host's part is hidden where it can be.
-  std::deque<Ticket> flying;
+  Tickets flying(step);
   const auto fly = [&](auto more) {
     double submitting = 0;
     size_t submitted = 0;
     for (size_t done = 0; more(done); ++done) {
       while (flying.size() < std::max(1u, step.max_in_flight())) {
         const Clock::time_point start = Clock::now();
-        flying.push_back(step.submit(work));
+        flying.submit(work);
         submitting += seconds_since(start);
         ++submitted;
         go_on();
       }
-      step.wait(flying.front());
-      flying.pop_front();
+      flying.take();
     }
     return submitting / static_cast<double>(std::max<size_t>(1, submitted));
   };
@@ -80,7 +79,7 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
     Clock::time_point start = Clock::now();
     submits.push_back(fly([&](size_t done) { return done < steps; }));
     in_flight.push_back(seconds_since(start) / static_cast<double>(steps));
-    for (; !flying.empty(); flying.pop_front()) step.wait(flying.front());
+    while (flying.size() != 0) flying.take();
     start = Clock::now();
     step.wait(step.submit(work));
     alone.push_back(seconds_since(start));
