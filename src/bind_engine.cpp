@@ -70,10 +70,21 @@ Numerics parse_numerics(const std::string& name) {
 class PyState {
  public:
   PyState(std::shared_ptr<Engine> engine, std::unique_ptr<State> state) : engine_(std::move(engine)), state_(std::move(state)) {}
+  PyState(PyState&&) = default;
+  ~PyState() {
+    if (!state_) return;
+    if (engine_->is_forked()) {
+      static_cast<void>(state_.release());  // see Engine::is_forked()
+      return;
+    }
+    const py::gil_scoped_release release;  // another thread may be in the middle of a submit
+    state_ = nullptr;
+  }
 
   State& get() { return *state_; }
   bool belongs_to(const std::shared_ptr<Engine>& engine) const { return engine_ == engine; }
   PyState copy() const {
+    engine_->check_process();
     const py::gil_scoped_release release;
     return {engine_, state_->clone()};
   }
@@ -83,6 +94,7 @@ class PyState {
   py::dict read() const {
     const Plan& plan = engine_->plan();
     std::vector<float> values(plan.state_values());
+    engine_->check_process();
     {
       const py::gil_scoped_release release;
       state_->read(values);
@@ -122,6 +134,7 @@ class PyState {
       for (uint32_t layer = 0; layer < plan.n_layer; ++layer)
         std::memcpy(values.data() + offset(layer, i), array.data() + layer * part.values(), part.values() * sizeof(float));
     }
+    engine_->check_process();
     const py::gil_scoped_release release;
     state_->write(values);
   }
@@ -194,18 +207,34 @@ class PyEngine {
   PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
            const py::buffer& data, const std::string& device, uint32_t n_threads, const std::string& numerics,
            const std::function<void(uint64_t, uint64_t)>& progress, const std::string& source, uint64_t max_device_memory,
-           const std::string& file)
-      : data_(data.request()) {
+           const std::string& file) {
+    // The plan points into the file's bytes: they stay where they are until the last of its States lets go of the Engine.
+    struct Loaded {
+      py::buffer_info data;
+      std::unique_ptr<Engine> engine;
+      ~Loaded() {
+        if (!engine) return;
+        if (engine->is_forked()) {
+          static_cast<void>(engine.release());  // see Engine::is_forked()
+          return;
+        }
+        const py::gil_scoped_release release;
+        engine = nullptr;
+      }
+    };
+    const auto loaded = std::make_shared<Loaded>();
+    loaded->data = data.request();
+    const py::buffer_info& bytes = loaded->data;
     Plan plan;
     try {
-      plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, data_)));
+      plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, bytes)));
     } catch (const InputError& error) {
       throw InputError(source.empty() ? error.what() : message(source, ": ", error.what()));
     }
     LoadOptions options{
         .numerics = parse_numerics(numerics), .max_device_memory = max_device_memory, .file = nullptr, .progress = nullptr};
     if (!file.empty()) {
-      const std::span<const std::byte> mapped(static_cast<const std::byte*>(data_.ptr), static_cast<size_t>(data_.size * data_.itemsize));
+      const std::span<const std::byte> mapped(static_cast<const std::byte*>(bytes.ptr), static_cast<size_t>(bytes.size * bytes.itemsize));
       options.file = std::make_shared<ModelFile>(file, mapped);
     }
     if (progress)
@@ -214,7 +243,8 @@ class PyEngine {
         progress(done, total);
       };
     const py::gil_scoped_release release;
-    engine_ = std::make_shared<Engine>(std::move(plan), open_backend(device, n_threads), options);
+    loaded->engine = std::make_unique<Engine>(std::move(plan), open_backend(device, n_threads), options);
+    engine_ = std::shared_ptr<Engine>(loaded, loaded->engine.get());
     engine_->interrupted = [] {
       const py::gil_scoped_acquire acquire;
       return PyErr_CheckSignals() != 0;  // the signal's exception stays set
@@ -315,7 +345,10 @@ class PyEngine {
     return d;
   }
 
-  PyState new_state() const { return {engine_, engine_->create_state()}; }
+  PyState new_state() const {
+    const py::gil_scoped_release release;  // whoever runs the model may be waiting for it
+    return {engine_, engine_->create_state()};
+  }
 
   py::object forward(const Tokens& tokens, PyState* state_in, PyState& state_out, const std::string& rows,
                      const std::function<void(size_t, size_t)>& progress) {
@@ -540,7 +573,6 @@ class PyEngine {
     }
   }
 
-  py::buffer_info data_;  // keeps the file's bytes where they are
   std::shared_ptr<Engine> engine_;
 };
 
@@ -550,8 +582,13 @@ void bind_engine(py::module_& m) {
   m.def(
       "devices",
       [] {
+        std::vector<DeviceInfo> found;
+        {
+          const py::gil_scoped_release release;  // loading Dawn needs it, on whichever thread that happens
+          found = list_devices();
+        }
         py::list devices;
-        for (const DeviceInfo& info : list_devices()) devices.append(describe(info));
+        for (const DeviceInfo& info : found) devices.append(describe(info));
         return devices;
       },
       "Every device that a model can be loaded on, as dicts: device, name, backend, kind, memory_bytes, features.");

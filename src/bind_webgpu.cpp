@@ -189,7 +189,7 @@ void bind_webgpu(py::module_& m) {
            py::arg("profiles") = 0, py::arg("draw_top_p") = 0.0f)
       .def("batch", &WebgpuBenchmark::batch, py::arg("tuning") = "", py::arg("sequences") = 1, py::arg("rows") = 1,
            py::arg("candidates") = 0, py::arg("warm") = 0.5, py::arg("n") = 16, py::arg("profiles") = 0);
-  m.def("webgpu_unavailable", &webgpu_unavailable,
+  m.def("webgpu_unavailable", &webgpu_unavailable, py::call_guard<py::gil_scoped_release>(),
         "Why there is no WebGPU device, with what to do about it; \"\" where there is one.");
 }
 

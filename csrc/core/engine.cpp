@@ -14,6 +14,25 @@ Engine::Engine(Plan plan, std::unique_ptr<Backend> backend, const LoadOptions& o
   if (file_) file_->check();  // what load() read
 }
 
+Engine::Lock::Lock(Engine& engine) : engine_(engine) {
+  engine.check_process();
+  const std::thread::id self = std::this_thread::get_id();
+  if (engine.owner_ == self) throw InputError("[model] a callback asked for another run of the model that it is called from");
+  engine.mutex_.lock();
+  engine.owner_ = self;
+}
+
+Engine::Lock::~Lock() {
+  engine_.owner_ = std::thread::id();
+  engine_.mutex_.unlock();
+}
+
+void Engine::check_process() const {
+  if (is_forked())
+    throw DeviceError(message("[model] it was loaded before this process was forked, and only the parent can use it: load it in the ",
+                              "child, or start that with multiprocessing's \"spawn\""));
+}
+
 template <class Make>
 auto Engine::with_room(const Program* kept, Make make) {
   try {
@@ -25,17 +44,17 @@ auto Engine::with_room(const Program* kept, Make make) {
 }
 
 std::unique_ptr<State> Engine::create_state() {
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   return with_room(nullptr, [&] { return model_->create_state(); });
 }
 
 Ceilings Engine::measure_ceilings() {
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   return backend_->measure_ceilings();
 }
 
 void Engine::set_tuning(const std::string& text) {
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   backend_->set_tuning(text);
   programs_.clear();
   if (!model_->wants_reload()) return;
@@ -159,7 +178,7 @@ void Engine::forward(std::span<const int32_t> tokens, const State* state_in, Sta
   if (!out.empty() && out.size() != V && out.size() != tokens.size() * V)
     throw InputError(message("logits: expected room for ", V, " or ", tokens.size() * V, " values, got ", out.size()));
   const Readout readout = out.empty() ? Readout::None : out.size() == V ? Readout::LastLogits : Readout::AllLogits;
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   run({&sequence, 1}, readout, 0, progress, [&](const Result& result, Parts parts) {
     const size_t at = readout == Readout::AllLogits ? parts[0].begin * V : 0;
     std::copy(result.values.begin(), result.values.end(), out.begin() + static_cast<ptrdiff_t>(at));
@@ -171,7 +190,7 @@ void Engine::forward_batch(std::span<const Sequence> sequences, std::span<float>
   const size_t V = plan_.n_vocab;
   if (!out.empty() && out.size() != sequences.size() * V)
     throw InputError(message("logits: expected room for ", sequences.size() * V, " values, got ", out.size()));
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   run(sequences, out.empty() ? Readout::None : Readout::LastLogits, 0, progress, [&](const Result& result, Parts parts) {
     for (size_t i = 0; i < parts.size(); ++i)
       if (parts[i].last) std::copy_n(result.values.data() + i * V, V, out.data() + parts[i].sequence * V);
@@ -183,7 +202,7 @@ void Engine::hidden(std::span<const int32_t> tokens, const State* state_in, Stat
   check({&sequence, 1}, false);
   if (out.size() != plan_.n_embd)
     throw InputError(message("hidden: expected room for ", plan_.n_embd, " values, got ", out.size()));
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   run({&sequence, 1}, Readout::Hidden, 0, nullptr,
       [&](const Result& result, Parts) { std::copy_n(result.values.begin(), out.size(), out.begin()); });
 }
@@ -214,7 +233,7 @@ void Engine::choose(std::span<const Sequence> sequences, uint32_t k, std::span<i
   const size_t wanted = sequences.size() * k;
   if (ids.size() != wanted || logits.size() != wanted || log_sum_exps.size() != sequences.size())
     throw InputError(message("candidates: expected room for ", wanted, " entries, got ", ids.size()));
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   run(sequences, Readout::Candidates, k, nullptr, [&](const Result& result, Parts parts) {
     for (size_t i = 0; i < parts.size(); ++i) {
       if (!parts[i].last) continue;
@@ -229,7 +248,7 @@ void Engine::choose(std::span<const Sequence> sequences, uint32_t k, std::span<i
 
 void Engine::greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token) {
   check({&token, 1});
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   feed_back(program({.rows = 1, .sequences = 1, .readout = Readout::Argmax, .candidates = 0}), token, state, n,
             [](std::span<Sequence>, size_t) {}, on_token);
 }
@@ -293,7 +312,7 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
   for (size_t i = 0; i < tokens.size(); ++i)
     sequences.push_back({.tokens = tokens.subspan(i, 1), .state_in = states[i], .state_out = states[i]});
   check(sequences, true);
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   const uint32_t rounded = rounded_up(tokens.size());
   feed_back(program({.rows = rounded, .sequences = rounded, .readout = Readout::Argmax, .candidates = 0}), sequences, n,
             [](std::span<Sequence>, size_t) {}, out);

@@ -9,10 +9,12 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/backend.h"
 #include "core/batch.h"
+#include "core/process.h"
 
 namespace rwkvnative {
 
@@ -94,8 +96,23 @@ class Engine {
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
   uint64_t scratch_bytes() const { return scratch_bytes_; }
 
+  // After a fork() the child must not use it, nor destroy it: the device's threads are the parent's. Everything here throws
+  // DeviceError then.
+  bool is_forked() const { return forks() != forks_; }
+  void check_process() const;
+
  private:
-  using Lock = std::unique_lock<std::mutex>;
+  // One caller at a time. Throws InputError where a callback of a call asks for another one, which would wait for itself.
+  class Lock {
+   public:
+    explicit Lock(Engine& engine);
+    ~Lock();
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+
+   private:
+    Engine& engine_;
+  };
   using Parts = std::span<const BatchQueue::Part>;
   struct CachedProgram {
     std::unique_ptr<Program> program;
@@ -139,6 +156,8 @@ class Engine {
   uint64_t uses_ = 0;
   std::vector<std::unique_ptr<State>> ring_;  // of greedy()
   std::mutex mutex_;
+  std::atomic<std::thread::id> owner_{};  // who holds it
+  const uint32_t forks_ = forks();
   std::atomic<uint64_t> scratch_bytes_{0};  // read while somebody else runs
 };
 

@@ -21,7 +21,7 @@ void check_draw(const Draw& draw, const std::string& where) {
 
 bool Engine::can_draw(uint32_t sequences, bool penalties) {
   if (sequences == 0 || rounded_up(sequences) > model_->most_drawn() || sequences > max_batch()) return false;
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   try {
     return program(draw_shape(sequences, penalties)).max_in_flight() > 1;  // else the host's drawing keeps nobody waiting
   } catch (const OutOfDeviceMemory&) {
@@ -41,7 +41,7 @@ void Engine::draw(int32_t token, State& state, std::span<const float> us, const 
   Draw now = draw;
   for (const float u : us) now.u = u, check_draw(now, {});
   if (us.empty()) return;
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   Program& step = program(draw_shape(1, draw.has_penalties()));
   if (step.max_in_flight() == 1) throw InputError("draw: not on this device; see can_draw");
   const auto prepare = [&](std::span<Sequence> sequences, size_t i) {
@@ -65,7 +65,7 @@ void Engine::draw_batch(std::span<const Sequence> sequences, std::span<int32_t> 
     check_draw(*sequences[i].draw, message("sequence ", i, ": "));
     penalties |= sequences[i].draw->has_penalties();
   }
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   run(sequences, Readout::Draw, penalties ? 1 : 0, nullptr, [&](const Result& result, Parts parts) {
     for (size_t i = 0; i < parts.size(); ++i)
       if (parts[i].last) out[parts[i].sequence] = result.tokens[i];
@@ -90,7 +90,7 @@ void Engine::draw_on(std::span<const Sequence> sequences, std::span<const float>
     for (size_t t = 0; t < n; ++t) draws.back().u = us[t * B + i], check_draw(draws.back(), where);
     penalties |= draws.back().has_penalties();
   }
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   const auto prepare = [&](std::span<Sequence> steps, size_t t) {
     for (size_t i = 0; i < B; ++i) {
       draws[i].u = us[t * B + i];

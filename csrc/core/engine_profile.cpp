@@ -26,7 +26,7 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
   if (sequences == 0 || rows == 0 || rows % sequences != 0)
     throw InputError(message("profile: expected as many rows for each sequence, got ", rows, " rows of ", sequences, " sequences"));
   if (repeats == 0) throw InputError("profile: expected at least one repeat, got 0");
-  const Lock lock(mutex_);
+  const Lock lock(*this);
   const bool decode = rows == sequences;
   Program& step = program({.rows = rows, .sequences = sequences, .readout = decode ? Readout::Argmax : Readout::LastLogits});
   std::vector<int32_t> tokens(rows);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -95,7 +96,10 @@ void quantize_rows(DType type, const float* in, std::size_t n_rows, std::size_t 
   {
     JoiningThreads helpers;
     const std::size_t n_helpers = std::min<std::size_t>(n_threads, n_tasks) - 1;
-    for (std::size_t i = 0; i < n_helpers; ++i) helpers.threads.emplace_back(work);
+    try {
+      for (std::size_t i = 0; i < n_helpers; ++i) helpers.threads.emplace_back(work);
+    } catch (const std::system_error&) {  // the system has no more: fewer will do
+    }
     work();
   }
 

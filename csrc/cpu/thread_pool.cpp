@@ -1,6 +1,9 @@
 #include "cpu/thread_pool.h"
 
 #include <algorithm>
+#include <system_error>
+
+#include "core/error.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -29,10 +32,20 @@ constexpr uint32_t kSpinsBeforeSleep = 4000;
 }  // namespace
 
 ThreadPool::ThreadPool(uint32_t n_threads) : n_threads_(std::max(1u, n_threads)) {
-  for (uint32_t i = 1; i < n_threads_; ++i) threads_.emplace_back([this, i] { serve(i); });
+  try {
+    threads_.reserve(n_threads_);
+    for (uint32_t i = 1; i < n_threads_; ++i) threads_.emplace_back([this, i] { serve(i); });
+  } catch (const std::system_error& error) {
+    const size_t started = threads_.size();
+    stop();
+    throw DeviceError(message("[cpu] the system gives no more than ", started, " threads beside this one, wanted ", n_threads_ - 1, " (",
+                              error.what(), "); take fewer, with n_threads"));
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -38,6 +38,7 @@ class ThreadPool {
     uint32_t phase_ = 0;
   };
 
+  // Throws DeviceError where the system gives no so many threads.
   explicit ThreadPool(uint32_t n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -48,6 +49,7 @@ class ThreadPool {
   void run(const std::function<void(Worker&)>& function);
 
  private:
+  void stop();
   void serve(uint32_t index);
   void work(uint32_t index);
 

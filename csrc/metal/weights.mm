@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "core/cost.h"
 #include "core/error.h"
 #include "core/pack.h"
+#include "core/parallel.h"
 
 namespace rwkvnative::metal {
 namespace {
@@ -56,11 +56,7 @@ uint64_t copied_row_bytes(const Tensor& tensor) {
 
 void copy_rows(const Tensor& tensor, uint64_t first_row, uint64_t rows, std::byte* out) {
   const uint64_t row_bytes = copied_row_bytes(tensor);
-  const uint64_t n_threads =
-      std::clamp<uint64_t>(rows * row_bytes >> 20, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-  const uint64_t share = (rows + n_threads - 1) / n_threads;
-  const auto work = [&](uint64_t begin) {
-    const uint64_t end = std::min(rows, begin + share);
+  in_parallel(rows, rows * row_bytes, [&](uint64_t begin, uint64_t end) {
     if (begin >= end) return;
     const std::byte* in = tensor.data + (first_row + begin) * tensor.row_bytes;
     if (is_moved(tensor.type)) {
@@ -68,11 +64,7 @@ void copy_rows(const Tensor& tensor, uint64_t first_row, uint64_t rows, std::byt
     } else {
       pack_rows(tensor.type, tensor.ne0, in, tensor.row_bytes, end - begin, out + begin * row_bytes);
     }
-  };
-  std::vector<std::thread> threads;
-  for (uint64_t t = 1; t < n_threads; ++t) threads.emplace_back(work, t * share);
-  work(0);
-  for (std::thread& thread : threads) thread.join();
+  });
 }
 
 std::span<const std::byte> rows_of(const Plan& plan, const Passing::Packed& packed) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <mutex>
 
 #include "core/error.h"
 #include "webgpu/device.h"
@@ -80,7 +81,11 @@ std::vector<std::string> feature_names(WGPUAdapter adapter) {
   return names;
 }
 
+// Of two threads that ask at once, Dawn gives one of them nothing.
+std::mutex asking;
+
 std::vector<AdapterHandle> all_adapters() {
+  const std::scoped_lock lock(asking);
   // f16 is off by default on NVIDIA for lack of conformance at the edges of its range; turned on like this it is there, and
   // with it the f16 subgroup matrices, for the kernels that want them.
   const char* enabled = "vulkan_enable_f16_on_nvidia";

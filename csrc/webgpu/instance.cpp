@@ -3,10 +3,15 @@
 #include <array>
 
 #include "core/error.h"
+#include "core/process.h"
 
 namespace rwkvnative::webgpu {
 
 WGPUInstance instance() {
+  static const uint32_t of = forks();
+  if (forks() != of)
+    throw DeviceError("[webgpu] the GPU was used before this process was forked, and only the parent can go on with it: start the child "
+                      "with multiprocessing's \"spawn\", or take device=\"cpu\"");
   static const WGPUInstance made = [] {
     const std::array enabled = {"allow_unsafe_apis"};  // subgroup matrices; toggles of adapters: adapter.cpp
     WGPUDawnTogglesDescriptor toggles{};

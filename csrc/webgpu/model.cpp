@@ -41,7 +41,7 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->layout = parts_->device->options().tuned.all.layout;
   // While the weights are uploaded: reading them for that takes as long.
   std::future<std::vector<float>> scales;
-  if (parts_->device->half()) scales = std::async(std::launch::async, [&plan] { return half_scales(plan); });
+  if (parts_->device->half()) scales = std::async(std::launch::async | std::launch::deferred, [&plan] { return half_scales(plan); });
   for (;;) {
     try {
       load_weights(options);

@@ -2,29 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "core/error.h"
 #include "core/pack.h"
+#include "core/parallel.h"
 
 namespace rwkvnative::webgpu {
 namespace {
 
 constexpr size_t kStagingBuffers = 3;
-
-// Calls work(begin, end) for shares of `count` things, on as many threads as `bytes` of work are worth.
-template <class Work>
-void in_parallel(uint64_t count, uint64_t bytes, Work work) {
-  const uint64_t n_threads = std::clamp<uint64_t>(bytes >> 20, 1, std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-  const uint64_t share = (count + n_threads - 1) / n_threads;
-  std::vector<std::thread> threads;
-  for (uint64_t t = 1; t < n_threads; ++t) {
-    const uint64_t begin = std::min(count, t * share);
-    threads.emplace_back(work, begin, std::min(count, begin + share));
-  }
-  work(0, std::min(count, share));
-  for (std::thread& thread : threads) thread.join();
-}
 
 void pack_parallel(const Tensor& tensor, uint64_t first_row, uint64_t rows, uint32_t abreast, std::byte* out) {
   const uint64_t row_bytes = packed_row_bytes(tensor.type, tensor.ne0);

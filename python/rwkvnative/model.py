@@ -72,6 +72,7 @@ class Model:
         device; `rwkvnative tune` does the same. Later models of the same shape use what was found without being asked.
 
     A model may be used by several threads and for any number of sequences; each `State` holds one. Long work releases the GIL.
+    A callback (`progress`, a sampler) cannot run the model that calls it, and a child of fork() loads its own.
 
     Raises FileError for a file that cannot be used, DeviceError for a device, InputError for another argument.
     """
