@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from .checks import callback, integer
 from .errors import DeviceError, InputError, RwkvError
 from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run
 from .sampling import Candidates
 from .sampling.candidates import not_usable
 from .sampling.chain import DEVICE_K
-from .sampling.checks import integer
 from .sampling.params import SamplingOptions
 
 if TYPE_CHECKING:
@@ -447,13 +447,16 @@ class BatchStream:
 
     def is_finished(self, index: int) -> bool:
         """Whether the prompt of that index has its whole text."""
-        return self._batch.finished[index]
+        return self._batch.finished[self._checked(index)]
 
     def result(self, index: int) -> Generation:
         """The generation of one prompt. RwkvError while it is still running."""
-        if not (self._done or self._batch.finished[index]):
+        if not (self.is_finished(index) or self._done):
             raise RwkvError(f"[generate] prompt {index} is still running: read the stream on or close() it before asking for the result")
         return self._batch.runs[index].result()
+
+    def _checked(self, index: int) -> int:
+        return integer("index of a prompt", index, low=0, high=len(self) - 1, where="generate")
 
     @property
     def results(self) -> list[Generation]:
@@ -475,9 +478,10 @@ def start_batch(
     """Checks everything and gives the stream, which has not begun to run. Parameters as `Model.generate`; the i-th prompt's
     seed is seed + i."""
     if batch_size is not None:
-        integer("batch_size", batch_size, low=1)
+        integer("batch_size", batch_size, low=1, where="generate")
     if seed is not None:
-        integer("seed", seed, low=0)
+        integer("seed", seed, low=0, where="generate")
+    callback("progress", progress, where="generate")
     if samplers is not None:
         raise InputError('[generate] samplers: each prompt needs its own, for they remember: {"prompt": ..., "samplers": [...]}')
     known = {key for cls in (PromptOptions, SamplingOptions) for key in cls.__annotations__}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast
 
+from .checks import boolean
 from .errors import FileError, InputError
 from .generation import Generation, GenerationStream, parse_stop, start
 from .sampling.params import SamplingOptions
@@ -187,9 +188,13 @@ def _start_answer(
     )
 
 
+def _check_think(options: ChatOptions) -> bool:
+    return boolean("think", options.get("think", False), where="chat")
+
+
 def answer(model: Model, messages: Sequence[Message], max_tokens: int | None, options: ChatOptions) -> GenerationStream:
     """`Model.chat`, as a stream."""
-    prompt = render_chat(model, messages, think=options.get("think", False))
+    prompt = render_chat(model, messages, think=_check_think(options))
     return _start_answer(model, messages, prompt, 0, None, max_tokens, options)
 
 
@@ -205,6 +210,7 @@ class ChatSession:
     def __init__(self, model: Model, system: str | None = None, **options: Unpack[ChatOptions]) -> None:
         if system is not None and not isinstance(system, str):
             raise InputError(f"[chat] system: expected text or None, got {type(system).__name__}")
+        _check_think(options)
         self._model = model
         self._options = options
         self._system: list[Message] = [{"role": "system", "content": system}] if system and system.strip() else []

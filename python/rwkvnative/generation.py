@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .checks import callback, integer
 from .errors import InputError, RwkvError
 from .sampling import Candidates, Sampler, SamplerChain, SamplingParams
 from .sampling.chain import DEVICE_K
-from .sampling.checks import integer
 from .state import State
 from .streaming import TextAssembler
 
@@ -389,9 +389,10 @@ def make_run(
     """Checks everything; nothing has run yet. Parameters as `Model.generate`."""
     ids = model.encode_prompt(prompt)
     if max_tokens is not None:
-        integer("max_tokens", max_tokens, low=0)
+        integer("max_tokens", max_tokens, low=0, where="generate")
     if seed is not None:
-        integer("seed", seed, low=0)
+        integer("seed", seed, low=0, where="generate")
+    callback("progress", progress, where="generate")
     strings, stop_ids = parse_stop(stop, model.n_vocab)
     stop_ids |= set(extra_stop_ids)
     if model.tokenizer.eos_id is not None:
@@ -400,8 +401,8 @@ def make_run(
         samplers = SamplingParams(**sampling).samplers()
     elif sampling:
         raise InputError(f"[sampling] give either samplers or parameters such as {next(iter(sampling))}, not both")
-    elif not all(isinstance(s, Sampler) for s in samplers):
-        raise InputError("[sampling] samplers: expected a list of rwkvnative.sampling.Sampler objects")
+    elif not isinstance(samplers, Sequence) or not all(isinstance(s, Sampler) for s in samplers):
+        raise InputError(f"[sampling] samplers: expected a list of rwkvnative.sampling.Sampler objects, got {samplers!r}")
     chain = SamplerChain(samplers, secrets.randbits(63) if seed is None else int(seed))
     chain.start(ids.tolist(), model.n_vocab)
     assembler = TextAssembler(model.tokenizer.stream_decoder(), strings, strip=strip)
@@ -415,7 +416,7 @@ def parse_stop(stop: Stop | None, n_vocab: int) -> tuple[list[str], set[int]]:
         items = ()
     elif isinstance(stop, (str, int)):
         items = (stop,)
-    elif isinstance(stop, Sequence):
+    elif isinstance(stop, Sequence) and not isinstance(stop, (bytes, bytearray, memoryview)):  # whose items are no token ids
         items = stop
     else:
         raise InputError(f"[generate] stop: expected text, a token id, or a list of them, got {type(stop).__name__}")
@@ -427,5 +428,5 @@ def parse_stop(stop: Stop | None, n_vocab: int) -> tuple[list[str], set[int]]:
                 raise InputError("[generate] stop: an empty string would end every text at once; expected at least one character")
             strings.append(item)
         else:
-            ids.add(integer("stop", item, low=0, high=n_vocab - 1))
+            ids.add(integer("stop", item, low=0, high=n_vocab - 1, where="generate"))
     return strings, ids

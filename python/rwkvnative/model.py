@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .checks import callback, integer
 from .errors import FileError, InputError, RwkvError
+from .files import check_path, printable
 from .gguf_file import GgufFile
 from .model_config import rwkv_config
 from .sizes import max_device_memory as parse_max_device_memory
@@ -38,6 +40,7 @@ _NUMERICS: Final = ("auto", "f32", "int8")
 # Of `Model.info`: the budget (0: none), what the device holds now and held at most, in bytes; layers, the head as one, and
 # those that stay on the device; bytes that go there for each token; bytes of weights kept packed in host memory.
 _MEMORY: Final = ("max_device_memory", "device_bytes_used", "device_bytes_peak", "layers", "resident_layers", "streamed_bytes", "host_bytes")
+_TEXT: Final = (str, bytes, bytearray, memoryview)
 _SAMPLED_BYTES = 64  # of each end of a tensor, for the fingerprint
 
 
@@ -91,19 +94,17 @@ class Model:
         self._engine: _core.Engine | None = None
         self._lock = threading.Lock()
         self._fingerprint: str | None = None
-        if path is not None and not isinstance(path, (str, os.PathLike)):
-            raise InputError(f"[model] path: expected a path to a GGUF file or None, got {type(path).__name__}")
+        file = str(embedded_model_path()) if path is None else check_path(path, "[model] path")
         if not isinstance(device, str) or not device:
             raise InputError(f"[model] device: expected a device name such as 'auto' or 'cpu', got {device!r}")
-        if n_threads is not None and (isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1):
-            raise InputError(f"[model] n_threads: expected a whole number from 1 up, or None, got {n_threads!r}")
-        if n_threads is not None and n_threads > 1024:
-            raise InputError(f"[model] n_threads: expected at most 1024, got {n_threads}")
+        if n_threads is not None:
+            n_threads = integer("n_threads", n_threads, low=1, high=1024, where="model")
+        callback("progress", progress, where="model")
         if numerics not in _NUMERICS:
             raise InputError(f"[model] numerics: expected one of {', '.join(_NUMERICS)}, got {numerics!r}")
         budget = parse_max_device_memory(max_device_memory)
 
-        self.path = Path(embedded_model_path() if path is None else os.fspath(path))
+        self.path = Path(file)
         self._gguf = GgufFile(self.path)
         try:
             self.arch, self.config = rwkv_config(self._gguf)
@@ -112,7 +113,7 @@ class Model:
             tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in self._gguf.tensors.values()]
             self._engine = _core.Engine(
                 self.arch, self.config, tensors, self._gguf.data, device, n_threads or 0, numerics, progress,
-                source=str(self.path), max_device_memory=budget, file=os.fsencode(self.path),
+                source=printable(file), max_device_memory=budget, file=os.fsencode(self.path),
             )
             self._use_tuning(tensors, numerics, tune)
         except BaseException:
@@ -257,6 +258,7 @@ class Model:
         Raises InputError for no tokens, one out of range, or a state of another model.
         """
         engine = self._open_engine()
+        callback("progress", progress, where="model")
         ids = self.check_tokens(tokens)
         new = engine.new_state()
         logits = engine.forward(ids, self._core_state(state), new, "all" if all_logits else "last", progress)
@@ -281,6 +283,7 @@ class Model:
         Raises InputError, naming the sequence, for what `forward` refuses; for no sequence; for a wrong number of states.
         """
         engine = self._open_engine()
+        callback("progress", progress, where="model")
         if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Sequence, np.ndarray)):
             raise InputError(f"[tokens] expected a list with the tokens of each sequence, got {type(tokens).__name__}")
         if len(tokens) == 0:
@@ -484,7 +487,7 @@ class Model:
 
     def check_tokens(self, tokens: Tokens) -> npt.NDArray[np.int32]:
         """The tokens as an int32 array [T], T >= 1; InputError if they are not token ids of this model."""
-        if isinstance(tokens, (str, bytes)):
+        if isinstance(tokens, _TEXT):
             raise InputError(
                 f"[tokens] expected token ids, got {type(tokens).__name__}: encode text with model.tokenizer.encode(text)"
             )
@@ -506,7 +509,7 @@ class Model:
 
     def encode_prompt(self, prompt: str | bytes | Tokens) -> npt.NDArray[np.int32]:
         """Text or token ids as an int32 array [T], T >= 1; InputError for an empty prompt or bad ids."""
-        if not isinstance(prompt, (str, bytes)):
+        if not isinstance(prompt, _TEXT):
             return self.check_tokens(prompt)
         if not prompt:
             raise InputError("[prompt] the prompt is empty; expected at least one character")

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from gguf.constants import GGUFValueType
 
 from . import _core
-from .errors import FileError, InputError
+from .checks import callback, integer
+from .errors import InputError
+from .files import NewFile, check_path
 from .gguf_file import GgufFile, TensorInfo
 
 __all__ = ["FILE_TYPES", "FileType", "QuantizedFile", "quantize_file"]
@@ -101,14 +100,16 @@ def quantize_file(
         n_threads: 0 means all.
 
     Raises:
-        InputError: an unknown type, ``src`` and ``dst`` are the same file, another architecture, a matrix that is already quantized, a
-            weight that is not finite (named by tensor, row and column).
+        InputError: an unknown type or another unusable argument, ``src`` and ``dst`` are the same file, another architecture, a matrix
+            that is already quantized, a weight that is not finite (named by tensor, row and column).
         FileError: ``src`` is not a readable GGUF, or ``dst`` cannot be written.
     """
     file_type = FILE_TYPES.get(type.lower()) if isinstance(type, str) else None
     if file_type is None:
         raise InputError(f"[quantize] unknown type {type!r}; expected one of {', '.join(FILE_TYPES)}")
-    source, target = Path(src), Path(dst)
+    integer("n_threads", n_threads, low=0, high=1024, where="quantize")
+    callback("progress", progress, where="quantize")
+    source, target = Path(check_path(src, "[quantize] source")), Path(check_path(dst, "[quantize] target"))
     if _same_file(source, target):
         raise InputError(f"[quantize] {target}: the output would overwrite the input; expected another path")
 
@@ -119,7 +120,7 @@ def quantize_file(
         plan = [(info, _target_type(info, file, file_type, allow_requantize)) for info in file.tensors.values()]
         total = sum(_n_values(info) for info, _ in plan)
         done = 0
-        with _replacing(target) as out:
+        with NewFile(target, "[quantize]") as out:
             out.write(_header(file, file_type.number, plan))
             for info, name in plan:
                 _pad(out, _alignment(file))
@@ -129,7 +130,7 @@ def quantize_file(
                     if progress is not None:
                         progress(done, total)
             _pad(out, _alignment(file))
-            n_bytes = out.tell()
+            n_bytes = out.n_bytes
         counts = Counter(name for _, name in plan)
         return QuantizedFile(n_bytes, len(file.data), dict(counts))
 
@@ -193,8 +194,8 @@ def _alignment(file: GgufFile) -> int:
     return int(file.metadata.get("general.alignment", 32))
 
 
-def _pad(out: BinaryIO, alignment: int) -> None:
-    out.write(bytes(-out.tell() % alignment))
+def _pad(out: NewFile, alignment: int) -> None:
+    out.write(bytes(-out.n_bytes % alignment))
 
 
 def _header(file: GgufFile, file_type: int, plan: list[tuple[TensorInfo, str]]) -> bytes:
@@ -266,26 +267,3 @@ def _same_file(source: Path, target: Path) -> bool:
         return os.path.samefile(source, target)
     except (OSError, ValueError):  # one of them does not exist
         return os.path.abspath(source) == os.path.abspath(target)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that becomes ``path`` when the block ends without an exception, and vanishes otherwise."""
-    if path.is_dir():
-        raise FileError(f"[quantize] {path}: expected the path of a file to write, got a directory")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(temporary, "xb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    except FileError:
-        temporary.unlink(missing_ok=True)
-        raise
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise FileError(f"[quantize] {path}: cannot write it: {error.strerror or error}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

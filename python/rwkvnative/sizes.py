@@ -24,6 +24,8 @@ def parse_bytes(value: int | str, what: str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
         if match is None or match[2].upper() not in _UNITS:
             raise InputError(f"{what}: {wanted}, got {value!r}")
+        if len(match[1]) > 30:  # too many for a number of Python's, and for any memory
+            raise InputError(f"{what}: {wanted}, got {value[:40]!r}...")
         n_bytes = int(float(match[1]) * _UNITS[match[2].upper()]) if "." in match[1] else int(match[1]) * _UNITS[match[2].upper()]
     elif isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{what}: {wanted}, got {value!r}")

@@ -7,7 +7,6 @@ its metadata the fingerprint of the model, so that another model's state is refu
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import FileError, InputError
+from .files import NewFile, check_path
 
 if TYPE_CHECKING:
     from . import _core
@@ -167,18 +167,23 @@ class State:
 
         Raises InputError for a wrong count or shape, or a number that is not finite in float32.
         """
-        shape = model.state_shape
-        if len(layers) != shape.n_layer:
-            raise InputError(f"[state] from_numpy: expected {shape.n_layer} layers for {model.name!r}, got {len(layers)}")
+        shape = _owner(model).state_shape
+        if not isinstance(layers, Sequence) or len(layers) != shape.n_layer:
+            got = len(layers) if isinstance(layers, Sequence) else type(layers).__name__
+            raise InputError(f"[state] from_numpy: expected {shape.n_layer} layers for {model.name!r}, got {got}")
         arrays = {part: np.empty(dims, np.float32) for part, dims in shape.arrays().items()}
         for i, layer in enumerate(layers):
-            if len(layer) != len(_PARTS):
-                raise InputError(f"[state] from_numpy: layer {i}: expected {', '.join(_PARTS)}, got {len(layer)} arrays")
+            if not isinstance(layer, Sequence) or len(layer) != len(_PARTS):
+                got = f"{len(layer)} arrays" if isinstance(layer, Sequence) else type(layer).__name__
+                raise InputError(f"[state] from_numpy: layer {i}: expected {', '.join(_PARTS)}, got {got}")
             for part, values in zip(_PARTS, layer):
                 where = f"[state] from_numpy: layer {i}, {part}"
                 try:
-                    array = np.asarray(values, dtype=np.float32)
-                except (TypeError, ValueError) as error:
+                    if np.iscomplexobj(values):
+                        raise TypeError("complex numbers")
+                    with np.errstate(over="ignore"):  # infinity is told of below
+                        array = np.asarray(values, dtype=np.float32)
+                except (TypeError, ValueError, OverflowError) as error:
                     raise InputError(f"{where}: expected numbers, got {type(values).__name__} ({error})") from None
                 expected = arrays[part].shape[1:]
                 if array.shape != expected:
@@ -194,11 +199,12 @@ class State:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to `path` as safetensors. An existing file is replaced in one step, so a crash leaves either the
-        old or the new file. Raises FileError if it cannot be written."""
+        old or the new file. Raises FileError if it cannot be written, InputError for what is no path."""
         from safetensors.numpy import save
 
-        metadata = {"format": _FORMAT, "version": _VERSION, "model": self.fingerprint, "model_name": self._name()}
-        _write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in self._read().items()}, metadata))
+        with NewFile(path, "[state]") as file:
+            metadata = {"format": _FORMAT, "version": _VERSION, "model": self.fingerprint, "model_name": self._name()}
+            file.write(save({k: np.ascontiguousarray(v) for k, v in self._read().items()}, metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: StateOwner | None = None) -> State:
@@ -207,10 +213,10 @@ class State:
 
         Raises FileError if the file is missing or not a sound state file, InputError if it belongs to another model.
         """
-        arrays, metadata = _read_file(path)
+        arrays, metadata = _read_file(check_path(path, "[state]"))
         state = State._on_host(arrays, metadata["model"], metadata.get("model_name", "a model"))
         if model is not None:
-            state._core_for(model)
+            state._core_for(_owner(model))
         return state
 
     # ---- use by Model ----
@@ -231,32 +237,21 @@ class State:
         return core
 
 
-def _write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    target = os.fspath(path)
-    temporary = f"{target}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise FileError(f"[state] {target}: cannot write: {error.strerror or error}") from None
-    finally:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass  # renamed, or never made
+def _owner(model: Any) -> StateOwner:
+    if not hasattr(model, "_new_core_state"):
+        raise InputError(f"[state] model: expected a Model, got {type(model).__name__}")
+    owner: StateOwner = model
+    return owner
 
 
-def _read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def _read_file(path: str) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    where = f"[state] {os.fspath(path)}"
+    where = f"[state] {path}"
     if os.path.isdir(path):
         raise FileError(f"{where}: expected a state file, got a directory")
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
             if metadata.get("format") != _FORMAT:
                 raise FileError(f"{where}: a safetensors file, but not a state saved by rwkvnative (no format={_FORMAT!r})")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
+from ..files import check_path, printable
 from ..gguf_file import GgufFile
 from ..model_config import rwkv_config
 from ..sizes import max_device_memory as parse_max_device_memory
@@ -94,13 +95,13 @@ def file_subject(
     max_device_memory: str | None = None,
 ) -> Subject:
     """A GGUF file on a device. Raises FileError and DeviceError as `Model` does; the vocabulary is not needed."""
-    file = GgufFile(path)
+    file = GgufFile(check_path(path, "[model] path"))
     try:
         arch, config = rwkv_config(file)
         file.check_tensor_types(t["ggml_type"] for t in _core.dtypes())
         tensors = [(t.name, t.ggml_type, t.shape_ne, t.offset, t.n_bytes) for t in file.tensors.values()]
         engine = _core.Engine(
-            arch, config, tensors, file.data, device, n_threads or 0, numerics, progress, source=str(file.path),
+            arch, config, tensors, file.data, device, n_threads or 0, numerics, progress, source=printable(os.fspath(file.path)),
             max_device_memory=parse_max_device_memory(max_device_memory), file=os.fsencode(file.path),
         )  # fmt: skip
     except BaseException:

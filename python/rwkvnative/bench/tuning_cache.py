@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from .. import _core
 from ..errors import FileError, InputError
+from ..files import NewFile
 
 __all__ = ["TuningWarning", "apply_cached", "entry_path", "identity", "load", "store"]
 
@@ -76,17 +76,10 @@ def store(key: dict[str, Any], text: str, measured: dict[str, Any]) -> Path:
     document = json.dumps({"key": key, "tuning": text, "measured": measured}, indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            with open(draft, "w", encoding="utf-8") as file:
-                file.write(document)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(f"[tune] {path}: {error.strerror or error}") from None
+        raise FileError(f"[tune] {path.parent}: cannot make this folder: {error.strerror or error}") from None
+    with NewFile(path, "[tune]") as file:
+        file.write(document.encode())
     _warned.discard(path)
     return path
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+from .. import checks
 from ..errors import InputError
-from . import checks
 from .samplers import (
     Greedy,
     LogitBias,
@@ -60,7 +60,7 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         checks.number("temperature", self.temperature, low=0.0)
-        checks.integer("top_k", self.top_k, low=0)
+        checks.integer("top_k", self.top_k, low=0, high=checks.MOST)
         if not isinstance(self.mirostat, bool) and self.mirostat not in (0, 2):
             raise InputError(f"[sampling] mirostat: expected True, False, or the version 2, got {self.mirostat!r}")
         if self.logit_bias is not None and not isinstance(self.logit_bias, Mapping):

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from . import checks
+from .. import checks
 from .candidates import BANNED_LOGIT, Candidates, NeedMoreCandidates
 
 __all__ = [
@@ -66,7 +66,7 @@ class LogitBias(Sampler):
 
     def __init__(self, biases: Mapping[int, float]) -> None:
         self._items = {
-            checks.integer(f"logit_bias key {token!r}", token, low=0): checks.bias(f"logit_bias[{token}]", value)
+            checks.integer(f"logit_bias key {token!r}", token, low=0, high=checks.MOST): checks.bias(f"logit_bias[{token}]", value)
             for token, value in biases.items()
         }
         self._bias: Bias = (
@@ -138,7 +138,7 @@ class RepeatPenalty(Sampler):
 
     def __init__(self, penalty: float, last_n: int = 64) -> None:
         self.penalty = checks.number("repeat_penalty", penalty, above=0.0)
-        self.last_n = checks.integer("repeat_last_n", last_n, low=0)
+        self.last_n = checks.integer("repeat_last_n", last_n, low=0, high=checks.MOST)
         self._window: deque[int] = deque()
         self._counts = np.zeros(0, np.int32)  # per token id, within the window
         self._n_distinct = 0
@@ -218,7 +218,7 @@ class TopK(Sampler):
     """Keeps the k most likely tokens (Fan et al. 2018)."""
 
     def __init__(self, k: int) -> None:
-        self.k = checks.integer("top_k", k, low=1)
+        self.k = checks.integer("top_k", k, low=1, high=checks.MOST)
 
     @property
     def wants(self) -> int:
