@@ -244,9 +244,11 @@ def test_the_command_writes_table_trace_and_picture(tmp_path):
 
 
 @pytest.mark.parametrize("args, message", [
-    (("-b", "0"), "from 1 up"), (("-p", "1"), "from 2 up"), (("-r", "0"), "from 1 up"), (("-p", "100000"), "at most"),
+    (("-b", "0"), "from 1 up"), (("-p", "1"), "from 2 up"), (("-p", "100000"), "at most"),
+    (("-r", "0"), "-r: expected a whole number >= 1"), (("-r", "9" * 20), "got a number of 67 bits"), (("--warm", "nan"), "--warm"),
+    (("--plot", "x.doc"), ".png, .svg, .pdf"),
     (("-b", "100000"), "at most"), (("--random", "tiny", "--random", "tiny"), "one model"), (("--experiment",), "cpu backend"),
-    (("--trace", "/no/such/folder/x.json", "-r", "1", "--warm", "0", "-p", "0"), "No such file"), (("-m", "missing.gguf"), "no such file"),
+    (("--trace", "/no/such/folder/x.json", "-r", "1", "--warm", "0", "-p", "0"), "no such folder"), (("-m", "missing.gguf"), "no such file"),
 ])
 def test_bad_input_is_one_sentence(args, message):
     got = invoke("--device", "cpu", *args)

@@ -15,6 +15,7 @@ from .subject import Subject, Work
 __all__ = ["Test", "run_test", "tests", "warm_up"]
 
 LEAST_WARM, MOST_WARM = 0.5, 4.0  # seconds
+MOST_TOKENS = 1 << 24  # of one test: days, on any device
 _STEADY = 0.03  # how much faster a burst may be than the best before it, and the clocks still count as steady
 _NO_TOKENS = np.zeros(0, np.int32)
 
@@ -52,12 +53,12 @@ class Test:
 def tests(prompts: list[int], generates: list[int], batches: list[int]) -> list[Test]:
     """Every prompt length, then every number of new tokens at every batch size; 0 leaves a kind out.
 
-    InputError for a negative number, a batch of 0, or nothing to do.
+    InputError for a negative number or one past `MOST_TOKENS`, a batch of 0, or nothing to do.
     """
     for name, values, least in (("-p", prompts, 0), ("-n", generates, 0), ("-b", batches, 1)):
         for value in values:
-            if value < least:
-                raise InputError(f"[bench] {name}: expected whole numbers from {least} up, got {value}")
+            if not least <= value <= MOST_TOKENS:
+                raise InputError(f"[bench] {name}: expected whole numbers from {least} up to {MOST_TOKENS}, got {value}")
     chosen = [Test("prefill", n) for n in prompts if n] + [Test("decode", n, b) for n in generates if n for b in batches]
     if not chosen:
         raise InputError("[bench] nothing to measure: -p and -n are both 0")

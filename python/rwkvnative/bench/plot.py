@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING
 
 from .. import _core
-from ..errors import FileError, InputError
+from ..errors import InputError
+from ..files import NewFile
 from .ceilings import arithmetic_rate
 from .profile import ARITHMETIC, HOST, LATENCY, MEMORY, UPLOAD, StepRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot"]
+__all__ = ["picture_kind", "plot"]
 
+_KINDS = ("png", "svg", "pdf")
 _COLOURS = {MEMORY: "#2a6fbb", ARITHMETIC: "#c8552b", LATENCY: "#8a8a8a", UPLOAD: "#4c9f70", HOST: "#d9a514"}
 _MARKERS = "osD^vP*XhH<>pd8"
 _LEAST_LABELLED = 0.012  # of the step: a piece of the bar that is named in the picture
 
 
+def picture_kind(path: str | os.PathLike[str]) -> str:
+    """The ending of a picture's name, in small letters; InputError if it is none of `plot`'s."""
+    kind = os.path.splitext(os.fspath(path))[1].lower().removeprefix(".")
+    if kind not in _KINDS:
+        raise InputError(f"[profile] --plot {os.fspath(path)}: expected a name that ends in .{', .'.join(_KINDS)}")
+    return kind
+
+
 def plot(path: str | os.PathLike[str], title: str, steps: list[StepRecord], ceilings: _core.Ceilings) -> None:
-    """Write a picture (PNG, SVG or PDF by the name's ending), one row for each step. InputError without matplotlib."""
+    """Write a picture (PNG, SVG or PDF by the name's ending), one row for each step. InputError without matplotlib, or for another
+    ending; FileError if it cannot be written."""
+    kind = picture_kind(path)
     try:
         import matplotlib
 
@@ -36,12 +49,13 @@ def plot(path: str | os.PathLike[str], title: str, steps: list[StepRecord], ceil
     for (roofline, bar), step in zip(rows, steps, strict=True):
         _roofline(roofline, step, ceilings)
         _bar(bar, step)
+    picture = io.BytesIO()
     try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise FileError(f"[profile] --plot {path}: {error}") from None
+        figure.savefig(picture, dpi=110, format=kind)
     finally:
         pyplot.close(figure)
+    with NewFile(path, "[profile] --plot") as file:
+        file.write(picture.getvalue())
 
 
 def _roofline(axes: Axes, step: StepRecord, ceilings: _core.Ceilings) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from . import bench, chat, generate, inspect, profile, quantize, selftest, tune
+from .terminal import exit_status, open_missing_streams
 
 __all__ = ["app", "main"]
 
@@ -47,7 +48,9 @@ def _root(
 
 def main() -> None:
     """Entry point of the ``rwkvnative`` script."""
+    open_missing_streams()
     try:
-        app(prog_name="rwkvnative")
-    except KeyboardInterrupt:  # before or after a command's own handling
-        sys.exit(130)
+        with exit_status():  # of what happens before or after a command's own handling, of --help and --version
+            app(prog_name="rwkvnative")
+    except typer.Exit as end:
+        sys.exit(end.exit_code)

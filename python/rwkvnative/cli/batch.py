@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError, InputError
 from . import options as opt
-from .terminal import ProgressBar, note, print_json, write
+from .terminal import ProgressBar, note, print_json, read_stdin, write
 
 if TYPE_CHECKING:
     from ..batching import BatchStream, PromptOptions
@@ -25,13 +25,16 @@ def read_prompts(path: str) -> list[Any]:
     object with "prompt" and options of `Model.generate`."""
     try:
         if path == "-":
-            lines = sys.stdin.read().splitlines()
+            text = read_stdin()
         else:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                lines = file.read().splitlines()
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+                text = file.read()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"[prompt] {path}: cannot read: {error.strerror or error}") from None
-    numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    # Not splitlines(): JSON strings, and texts, may hold other characters that it takes for line ends.
+    numbered = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not numbered:
         raise InputError(f"[prompt] {path}: expected at least one prompt, got none")
     if not path.endswith(".jsonl"):
@@ -40,7 +43,7 @@ def read_prompts(path: str) -> list[Any]:
     for i, line in numbered:
         try:
             prompts.append(_options_of_line(json.loads(line)))
-        except (json.JSONDecodeError, InputError) as error:
+        except (ValueError, RecursionError) as error:  # an InputError is a ValueError
             raise InputError(f"[prompt] {path}, line {i}: {error}") from None
     return prompts
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..checks import MOST, integer, number
 from ..errors import FileError, InputError
 from . import options as opt
 from .terminal import ProgressBar, command, note, write
@@ -68,8 +69,7 @@ def bench(
     from ..bench.record import read_report
 
     chosen = tests(whole_numbers("-p", prompt), whole_numbers("-n", generate), whole_numbers("-b", batch))
-    if repetitions < 1:
-        raise InputError(f"[bench] -r: expected at least 1, got {repetitions}")
+    check_timing("bench", repetitions, warm)
     if sum((json, csv, md)) > 1:
         raise InputError("[bench] choose one of --json, --csv and --md")
     if quality_reference is not None and quality is None:
@@ -214,6 +214,11 @@ def check_model_options(threads: int | None, numerics: str) -> None:
         raise InputError(f"[bench] --threads: expected 1 to 1024, got {threads}")
     if numerics not in ("auto", "f32", "int8"):
         raise InputError(f"[bench] --numerics: expected auto, f32 or int8, got {numerics!r}")
+
+
+def check_timing(where: str, repetitions: int, warm: float) -> None:
+    integer("-r", repetitions, low=1, high=MOST, where=where)
+    number("--warm", warm, low=0, high=3600, where=where)
 
 
 def whole_numbers(name: str, text: str) -> list[int]:

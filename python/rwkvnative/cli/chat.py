@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import FileError
 from . import options as opt
 from .generate import report, speed_line
 from .terminal import INTERRUPTED, ProgressBar, command, note, print_json, write
@@ -81,7 +82,10 @@ def _next_line(person: bool) -> str | None:
         except KeyboardInterrupt:
             write("\n")
             raise
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except OSError as error:
+        raise FileError(f"[chat] standard input: cannot read: {error.strerror or error}") from None
     return line.strip() if line else None
 
 

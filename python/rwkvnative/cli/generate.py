@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import FileError, InputError
+from ..files import check_writable
 from . import batch
 from . import options as opt
-from .terminal import INTERRUPTED, ProgressBar, command, note, print_json, write
+from .terminal import INTERRUPTED, ProgressBar, command, note, print_json, read_stdin, write
 
 if TYPE_CHECKING:
     from ..generation import Generation
@@ -58,6 +58,8 @@ def generate(
 ) -> None:
     """Continue a text. Without arguments, the embedded model tells a story."""
     sampling = opt.sampling_options(locals())
+    if save_state is not None:  # before minutes of generating
+        check_writable(save_state, "[state]")
     if prompts_file is not None:
         if prompt is not None or prompt_file is not None or save_state is not None:
             raise InputError("[prompt] --prompts-file goes with neither a prompt, nor --prompt-file, nor --save-state")
@@ -114,7 +116,7 @@ def _prompt_text(prompt: str | None, prompt_file: str | None) -> str:
         except OSError as error:
             raise FileError(f"[prompt] {prompt_file}: cannot read: {error.strerror or error}") from None
     if prompt == "-":
-        return sys.stdin.read()
+        return read_stdin()
     return DEFAULT_PROMPT if prompt is None else prompt
 
 

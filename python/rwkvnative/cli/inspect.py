@@ -15,7 +15,7 @@ import typer
 
 from ..errors import InputError
 from . import options as opt
-from .terminal import command, print_fields, print_json, write
+from .terminal import command, print_fields, print_json, read_stdin, write
 
 if TYPE_CHECKING:
     from ..gguf_file import GgufFile
@@ -134,7 +134,7 @@ def tokenize(
         except ValueError:
             raise InputError(f"[tokenize] --decode: expected token ids, got {' '.join(text)!r}") from None
     else:
-        ids = tokenizer.encode(sys.stdin.read() if text == ["-"] else " ".join(text))
+        ids = tokenizer.encode(read_stdin() if text == ["-"] else " ".join(text))
     joined = tokenizer.decode(ids, special=True)
     if json:
         pieces = [tokenizer.token_bytes(i).decode("utf-8", "backslashreplace") for i in ids]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json as json_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import FileError, InputError
+from ..errors import InputError
+from ..files import NewFile, check_writable
 from . import options as opt
-from .bench import Models, RandomModels, Warm, subjects, whole_numbers
+from .bench import Models, RandomModels, Warm, check_timing, subjects, whole_numbers
 from .tables import print_table
 from .terminal import command, note, print_json
 
@@ -44,16 +44,22 @@ def profile(
 ) -> None:
     """Time every op of a token and of a prefill chunk, and say what bounds it."""
     from ..bench.ceilings import describe, measured
+    from ..bench.plot import picture_kind
     from ..bench.profile import experiment as run_experiment
     from ..bench.profile import check_experiment, measure_host, profile_step
     from ..bench.subject import device_facts
 
     batches = whole_numbers("-b", batch)
-    if min(batches) < 1 or repetitions < 1 or (prompt is not None and (prompt < 0 or prompt == 1)):
-        raise InputError("[profile] expected -b and -r from 1 up, and -p 0 or from 2 up")
+    check_timing("profile", repetitions, warm)
+    if min(batches) < 1 or (prompt is not None and (prompt < 0 or prompt == 1)):
+        raise InputError("[profile] expected -b from 1 up, and -p 0 or from 2 up")
     if len(model or ()) + len(random or ()) > 1:
         raise InputError("[profile] expected one model")
+    for path in (trace, plot):  # before minutes of measuring
+        if path is not None:
+            check_writable(path, "[profile]")
     if plot is not None:
+        picture_kind(plot)
         _need_matplotlib()
     for subject in subjects(model, random, device, threads, numerics, max_device_memory):
         facts = device_facts(subject.engine)
@@ -81,7 +87,8 @@ def profile(
         if trace is not None:
             from ..bench.trace import chrome_trace
 
-            _write(trace, json_module.dumps(chrome_trace(title, steps)))
+            with NewFile(trace, "[profile]") as file:
+                file.write(json_module.dumps(chrome_trace(title, steps)).encode())
         if plot is not None:
             from ..bench.plot import plot as draw
 
@@ -172,10 +179,3 @@ def _need_matplotlib() -> None:
 
     if find_spec("matplotlib") is None:
         raise InputError("[profile] --plot needs matplotlib: pip install 'rwkvnative[plot]'")
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"[profile] {path}: {error.strerror or error}") from None

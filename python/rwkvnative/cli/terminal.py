@@ -8,18 +8,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from ..errors import RwkvError
+from ..errors import FileError, RwkvError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["ProgressBar", "command", "note", "print_fields", "print_json", "write"]
+__all__ = [
+    "ProgressBar", "command", "exit_status", "note", "open_missing_streams", "print_fields", "print_json", "read_stdin", "write",
+]  # fmt: skip
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,25 +35,68 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            for stream in (sys.stdout, sys.stderr):
-                if hasattr(stream, "reconfigure"):  # a character that the terminal cannot show is no reason to fail
-                    stream.reconfigure(errors="replace")
+        with exit_status(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            # A character that the terminal cannot show, or bytes that are no text, are no reason to fail.
+            for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
+                if hasattr(stream, "reconfigure"):
+                    stream.reconfigure(errors=errors)
             result = function(*args, **kwargs)
             sys.stdout.flush()
             return result
-        except RwkvError as error:
-            note(f"error: {error}")
-            raise typer.Exit(BAD_INPUT) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # Nobody reads any more. Python flushes stdout on exit; let that go nowhere instead of failing again.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(CLOSED_PIPE) from None
 
     return wrapper
+
+
+@contextlib.contextmanager
+def exit_status() -> Iterator[None]:
+    """Turns what went wrong in the block into an exit status and at most one sentence."""
+    try:
+        yield
+    except RwkvError as error:
+        note(f"error: {error}")
+        raise typer.Exit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _stop_printing()
+        raise typer.Exit(CLOSED_PIPE) from None
+    except OSError as error:  # files have had their FileError: this is what is printed, or the system's want of something
+        _stop_printing()
+        note(f"error: {error.filename or 'standard output'}: {error.strerror or error}")
+        raise typer.Exit(BAD_INPUT) from None
+    except MemoryError as error:
+        note(f"error: out of memory{f': {error}' if str(error) else ''}")
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _stop_printing() -> None:
+    """Python flushes stdout on exit; let that go nowhere instead of failing again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    note(f"warning: {message}")
+
+
+def open_missing_streams() -> None:
+    """A process may be started without stdin, stdout or stderr. Then nothing can be read, and what is printed is lost; a file
+    that is opened later must not become one of them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    for name, mode, number in (("stdin", "r", 0), ("stdout", "w", 1), ("stderr", "w", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # open until the end
+
+
+def read_stdin() -> str:
+    """All of it; FileError if it cannot be read."""
+    try:
+        return sys.stdin.read()
+    except OSError as error:
+        raise FileError(f"[prompt] standard input: cannot read: {error.strerror or error}") from None
 
 
 def write(text: str) -> None:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
 from . import options as opt
-from .bench import Models, RandomModels, Warm, subjects
+from .bench import Models, RandomModels, Warm, check_timing, subjects
 from .tables import print_table
 from .terminal import ProgressBar, command, note, print_json
 
@@ -32,8 +31,7 @@ def tune(
     from ..bench.tuner import tune as run
     from ..bench.tuning_cache import TuningWarning, store
 
-    if repetitions < 1:
-        raise InputError(f"[tune] -r: expected at least 1, got {repetitions}")
+    check_timing("tune", repetitions, warm)
     for subject in subjects(model, random, device, None, numerics):
         with warnings.catch_warnings(record=True) as caught, ProgressBar("tuning") as progress:
             warnings.simplefilter("always", TuningWarning)
