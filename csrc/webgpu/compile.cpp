@@ -304,7 +304,6 @@ void Compiler::dispatch_state(const std::string& label, const ShaderText& text, 
 
 void Compiler::add(const EmbedOp& op, size_t op_index) {
   const Tensor& table = plan_.tensor(op.table);
-  const bool is_float = traits(table.type).block_values == 1;
   const std::span<const WeightGroup> groups = model_.weights->groups(op_index);
   const WeightGroup& norms = groups[0];
   vector(op.norm_weight), vector(op.norm_bias);
@@ -330,7 +329,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
     text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
     text.constant("kNormWeight", placed(norms, op.norm_weight).at).constant("kNormBias", placed(norms, op.norm_bias).at);
     text.constant("kOut", out.values).constant("kOutStride", out.values_stride());
-    if (is_float) {
+    if (is_float(table.type)) {
       text.file("float_weights").text(instantiate("table_float", {{"TYPE", type}}));
     } else {
       text.file("decode_" + type).text(instantiate("table_quant", {{"TYPE", type}}));

@@ -4,8 +4,10 @@
 #include <array>
 #include <functional>
 #include <string>
+#include <tuple>
 
 #include "webgpu/matmat_tiles.h"
+#include "webgpu/part_text.h"
 #include "webgpu/program.h"
 #include "webgpu/shader.h"
 
@@ -54,14 +56,32 @@ class Compiler {
     bool float_input = false;  // float32 activations even where the weight is quantized
   };
   static std::vector<LinearMatrix> linear_matrices(const LinearOp& op);
+  // Rows of one of `matrices`, where a group has them.
+  struct PlacedMatrix {
+    size_t number;  // among `matrices`
+    const LinearMatrix& matrix;
+    const PlacedRows& rows;
+    const Tensor& weight;
+    const SlotPlace& in;
+    const SlotPlace& out;
+    bool int8;  // as which it meets the activations; of the kernels of many rows it says nothing
+
+    // One kernel function serves all matrices that agree in these.
+    std::tuple<DType, uint32_t, bool> kind() const { return {weight.type, weight.ne0, int8}; }
+    PartFields part(uint32_t kind, bool quantize_out) const;
+  };
+  // Those that the group has rows of, in its order; it may have other tensors too.
+  std::vector<PlacedMatrix> placed_matrices(const WeightGroup& group, std::span<const LinearMatrix> matrices) const;
+  // Of the group's whole tensors: how a head is cut must not change its sums.
+  uint32_t whole_rows(const WeightGroup& group) const;
+  bool quantizes_out(const LinearMatrix& matrix) const;  // rather than quantize.wgsl after it
   void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head);
   // compile_columns.cpp
   struct ColumnKind;
   struct ColumnWork;
   void spread(ColumnKind& kind, const ColumnWork& work) const;
-  std::string column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                               const ColumnWork& work) const;
+  std::string column_kind_text(const ColumnKind& kind, const PlacedMatrix& placed, const ColumnWork& work) const;
   void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                    bool of_head);
   std::string row_sum(uint32_t lanes, bool wide) const;
@@ -129,12 +149,12 @@ class Compiler {
   bool fits(const MixedShape& shape) const;
   ShaderText begin_mixed(const MixedShape& shape, float epsilon) const;
   uint32_t add_mixed_parts(ShaderText& text, const MixedShape& shape, const LinearOp& linear, const WeightGroup& group,
-                           const std::function<uint32_t(const LinearPart&)>& input, const std::string& own_case);
+                           const std::function<uint32_t(const LinearMatrix&)>& input, const std::string& own_case);
   bool add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index);
   bool heads_mix(size_t op_index);
   void add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size_t op_index);
-  std::string mixed_matrix_text(const MixedMatrix& matrix, const MixedShape& shape, const Tensor& weight, uint32_t row_vec4s,
-                                uint32_t units, bool int8) const;
+  std::string mixed_matrix_text(const MixedMatrix& matrix, const MixedShape& shape, const PlacedMatrix& placed,
+                                uint32_t units) const;
   bool covers_state() const;
   // compile_choice.cpp
   void add_choice();
@@ -200,6 +220,11 @@ class Compiler {
 };
 
 std::string lower(std::string_view name);
+inline bool is_float(DType type) { return traits(type).block_values == 1; }
+// What a matrix row is read by: units of 32 values, or where the weights are floats octets.
+inline uint32_t row_units(const Tensor& weight) { return is_float(weight.type) ? ceil_div(weight.ne0, 8) : weight.ne0 / 32; }
+// Whether a unit's halves have scales of their own: the dot products of kernels/dot_int8.wgsl are named after that.
+bool scales_sixteens(DType type);
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
 constexpr uint32_t kMostWide = 64;  // threads of a row, where they may be more than a subgroup has

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <bit>
 #include <map>
-#include <tuple>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
@@ -102,18 +101,16 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
   ColumnWork work;
   work.columns = tile(rows_at_once);
   work.tiles = ceil_div(rows_at_once, work.columns);
-  work.quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
+  work.quantize_out = quantizes_out(matrices[0]);
   const uint32_t columns = work.columns;
   const bool quantize_out = work.quantize_out;
   tune(label);
 
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, ColumnKind> kinds;
-    std::string cases, instances, parts;
-    uint32_t workgroups = 0, sums = 0, staged = 0, rows_of_all = 0;
-    // Of whole tensors: how a head is cut must not change its sums.
-    for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
-    work.rows = rows_of_all;
+    PartText parts("(part, thread, tile)");
+    uint32_t sums = 0, staged = 0;
+    work.rows = whole_rows(group);
     work.all_int8 = std::all_of(matrices.begin(), matrices.end(),
                                 [&](const LinearMatrix& m) { return !m.float_input && reads_codes(m.weight); });
     const uint32_t wish = tuning_.column_workgroup;
@@ -124,56 +121,36 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
     text.constant("kTile", columns).constant("kHeadRows", of_head);
     text.file("weights").file("activations").file("activate").file("linear_part").file("dot_int8").file("dot_f32").file("float_weights");
     if (quantize_out) text.file("quantize_quad");
-    for (const PlacedRows& placed_rows : group.rows) {
-      const auto matrix = std::find_if(matrices.begin(), matrices.end(),
-                                       [&](const LinearMatrix& m) { return m.weight == placed_rows.tensor; });
-      if (matrix == matrices.end()) continue;  // a vector of a Wkv7 op's group
-      const Tensor& weight = plan_.tensor(placed_rows.tensor);
-      const SlotPlace& in = slot(matrix->in);
-      const SlotPlace& out = slot(matrix->out);
-      if (in.width != weight.ne0)
-        throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
-      const bool is_float = traits(weight.type).block_values == 1;
-      const bool int8 = !matrix->float_input && reads_codes(placed_rows.tensor);
-      const auto [found, is_new] = kinds.emplace(std::tuple(weight.type, weight.ne0, int8), ColumnKind{});
+    for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
+      const auto [found, is_new] = kinds.emplace(placed.kind(), ColumnKind{});
       ColumnKind& kind = found->second;
       if (is_new) {
-        kind.is_float = is_float;
-        kind.int8 = int8;
+        kind.is_float = is_float(placed.weight.type);
+        kind.int8 = placed.int8;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
-        kind.units = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
-        kind.planes = int8 ? 3 : is_float ? 2 : 8;
+        kind.units = row_units(placed.weight);
+        kind.planes = kind.int8 ? 3 : kind.is_float ? 2 : 8;
         spread(kind, work);
-        if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
-        instances += column_kind_text(kind, weight, in, placed_rows.row_vec4s, work);
-        cases += message("case ", kind.number, "u: { run_k", kind.number, "(part, thread, tile); }\n    ");
+        if (!kind.is_float) text.file("decode_" + lower(traits(placed.weight.type).name));
+        parts.add_kind(kind.number, column_kind_text(kind, placed, work));
         sums = std::max(sums, kind.local() * kind.slices * columns);
         staged = std::max(staged, kind.staged(columns));
       }
-      count(placed_rows, weight, int8);
-      const uint32_t first_workgroup = workgroups;
-      workgroups += ceil_div(placed_rows.rows, kind.local());
-      // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
-      parts += message("  if (workgroup < ", workgroups, "u) { return Part(", kind.number, "u, ", placed_rows.at, "u, ",
-                       placed_rows.rows, "u, (workgroup - ", first_workgroup, "u) * ", kind.local(), "u, ",
-                       int8 ? in.codes : in.values, "u, ", in.heads, "u, ", quantize_out ? out.codes : out.values, "u, ",
-                       out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
-                       activation_number(matrix->activation, matrix->accumulate), "u); }\n");
+      count(placed.rows, placed.weight, placed.int8);
+      parts.add(placed.part(kind.number, quantize_out), kind.local());
     }
     text.constant("kSums", sums).constant("kStaged", std::max(1u, staged)).file("columns_sum");
-    text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
-    text.text(instances).text(instantiate("columns", {{"KINDS", cases}}));
+    parts.put(text, "columns");
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
-             workgroups, columns);
+             parts.workgroups(), columns);
   }
 }
 
-std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& weight, const SlotPlace& in, uint32_t row_vec4s,
-                                       const ColumnWork& work) const {
+std::string Compiler::column_kind_text(const ColumnKind& kind, const PlacedMatrix& placed, const ColumnWork& work) const {
   const uint32_t columns = work.columns;
-  const std::string type = lower(traits(weight.type).name), units = message(kind.units, "u");
+  const SlotPlace& in = placed.in;
+  const std::string type = lower(traits(placed.weight.type).name), units = message(kind.units, "u");
   const bool is_float = kind.is_float, int8 = kind.int8;
-  const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
   const bool direct = kind.chunk == 0;
   const uint32_t chunk = direct ? ceil_div(kind.units, kind.stride()) * kind.stride() : kind.chunk;
   const bool exact = kind.units % chunk == 0;
@@ -211,7 +188,7 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
     for (uint32_t r = 0; r < kind.rows; ++r) {
       const std::string sum = message("sums[", m, " * ", kind.rows, "u + ", r, "u]");
       const std::string product = message(is_float ? "dot_octets(d" : "dot_f32(d", r, ", ", x, ")");
-      text += int8    ? message(sum, " = add_dot", sixteens ? "16(" : "32(", sum, ", d", r, ", ", x, ");\n  ")
+      text += int8    ? message(sum, " = add_dot", scales_sixteens(placed.weight.type) ? "16(" : "32(", sum, ", d", r, ", ", x, ");\n  ")
               : exact ? message(sum, " += ", product, ";\n  ")
                       : message(sum, " += select(0.0, ", product, ", exists);\n  ");
     }
@@ -241,7 +218,7 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const Tensor& wei
   std::string text;
   for (uint32_t r = 0; r < kind.rows; ++r) {
     text += message("let row", r, " = row_at(part.weights, min(part.first + group * ", kind.rows, "u + ", r, "u, part.rows - 1u), ",
-                    row_vec4s, "u, part.rows);\n  ");
+                    placed.rows.row_vec4s, "u, part.rows);\n  ");
   }
   text += message("var sums: array<f32, ", columns * kind.rows, ">;\n  let first = slice * ", kind.lanes,
                   "u + lane;\n  var wanted = first;\n  ");

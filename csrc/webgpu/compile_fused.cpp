@@ -72,8 +72,7 @@ struct Compiler::MixedMatrix {
 // Threads, and how many of them may share a row: a thread a quad of the row; outputs that are quantized come in blocks of 32.
 Compiler::MixedShape Compiler::mixed_shape(const LinearOp& linear, uint32_t width) const {
   MixedShape shape{.width = width};
-  const auto first_out = static_cast<size_t>(linear.parts[0].out);
-  shape.quantize_out = slot(first_out).has_codes && uses_.at(first_out).codes_by_producer;
+  shape.quantize_out = quantizes_out(linear_matrices(linear)[0]);
   for (const LinearPart& part : linear.parts) (reads_codes(part.weight) ? shape.any_codes : shape.any_values) = true;
   const uint32_t step = shape.quantize_out ? 256 : std::max(64u, subgroup_max_);
   shape.workgroup = std::min(round_up(shape.quads(), step), max_threads_ / 64 * 64);
@@ -97,34 +96,33 @@ ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
   return text;
 }
 
-// Adds the parts of `linear`, and returns how many workgroups they take. input(part): what of the row's making is the part's own.
+// Adds the matrices of `linear`, and returns how many workgroups they take. input(matrix): what of the row's making is its own.
 // own_case: one more workgroup does this instead.
 uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, const LinearOp& linear, const WeightGroup& group,
-                                   const std::function<uint32_t(const LinearPart&)>& input, const std::string& own_case) {
+                                   const std::function<uint32_t(const LinearMatrix&)>& input, const std::string& own_case) {
   std::map<std::pair<DType, bool>, MixedMatrix> kinds;
-  std::string cases, instances, parts;
-  uint32_t workgroups = 0, outputs = 0;
-  for (const LinearPart& part : linear.parts) {
-    const Tensor& weight = plan_.tensor(part.weight);
-    const PlacedRows& rows = placed(group, part.weight);
-    const SlotPlace& out = slot(static_cast<size_t>(part.out));
-    const bool is_float = traits(weight.type).block_values == 1;
-    const bool many = weight.ne1 >= kManyRows;
-    count(rows, weight, reads_codes(part.weight));
+  PartText parts("(part, thread)");
+  uint32_t outputs = 0;
+  const std::vector<LinearMatrix> matrices = linear_matrices(linear);
+  for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
+    const Tensor& weight = placed.weight;
+    const bool floats = is_float(weight.type), many = weight.ne1 >= kManyRows;
+    count(placed.rows, weight, placed.int8);
     const auto [kind, is_new] = kinds.emplace(std::pair(weight.type, many), MixedMatrix{});
     MixedMatrix& m = kind->second;
     if (is_new) {
-      const uint32_t units = is_float ? shape.octets() : shape.width / 32;
+      const uint32_t units = row_units(weight);
       m.number = static_cast<uint32_t>(kinds.size() - 1);
-      if (part.accumulate) {
+      if (placed.matrix.accumulate) {
         m.lanes = choose_lanes(units, shape.most_lanes, weight.ne1, tuning_.threads);
         m.rows = 1;
       } else {
-        m.lanes = std::min(shape.most_lanes, is_float ? 32u : tuning_.mix_lanes);
-        m.rows = !many ? 1 : is_float ? tuning_.mix_float_rows : tuning_.mix_rows;
+        m.lanes = std::min(shape.most_lanes, floats ? 32u : tuning_.mix_lanes);
+        m.rows = !many ? 1 : floats ? tuning_.mix_float_rows : tuning_.mix_rows;
         // So that no workgroup reads much more than the others: a long row of a small matrix gets more threads.
-        while (tuning_.mix_bytes != 0 && !many && is_float && !shape.quantize_out && m.lanes < kMostWide && shape.workgroup % (2 * m.lanes) == 0 &&
-               16 * rows.row_vec4s > tuning_.mix_bytes * m.lanes)
+        const bool even = tuning_.mix_bytes != 0 && !many && floats && !shape.quantize_out;
+        while (even && m.lanes < kMostWide && shape.workgroup % (2 * m.lanes) == 0 &&
+               16 * placed.rows.row_vec4s > tuning_.mix_bytes * m.lanes)
           m.lanes *= 2;
       }
       m.groups = shape.workgroup / m.lanes;
@@ -132,29 +130,19 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       m.steps = ceil_div(units, m.lanes);
       m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
       outputs = std::max(outputs, m.rows_per_workgroup());
-      if (!is_float) text.file("decode_" + lower(traits(weight.type).name));
+      if (!floats) text.file("decode_" + lower(traits(weight.type).name));
       if (m.lanes > shape.most_lanes) text.file("wide_sum");
-      instances += mixed_matrix_text(m, shape, weight, rows.row_vec4s, units, reads_codes(part.weight));
-      cases += message("case ", m.number, "u: { run_k", m.number, "(part, thread); }\n    ");
+      parts.add_kind(m.number, mixed_matrix_text(m, shape, placed, units));
     }
-    const uint32_t first = workgroups;
-    workgroups += ceil_div(rows.rows, m.rows_per_workgroup());
-    // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
-    parts += message("  if (workgroup < ", workgroups, "u) { return Part(", m.number, "u, ", rows.at, "u, ", rows.rows,
-                     "u, (workgroup - ", first, "u) * ", m.rows_per_workgroup(), "u, ", input(part), "u, 0u, ",
-                     shape.quantize_out ? out.codes : out.values, "u, ", out.heads, "u, 0u, ", out.padded, "u, ",
-                     activation_number(part.activation, part.accumulate), "u); }\n");
+    PartFields part = placed.part(m.number, shape.quantize_out);
+    part.input = input(placed.matrix);
+    part.heads = 0;
+    parts.add(part, m.rows_per_workgroup());
   }
-  std::string rest = "  return Part();\n";
-  if (!own_case.empty()) {
-    cases += message("case ", kinds.size(), "u: { ", own_case, " }\n    ");
-    rest = message("  var rest = Part();\n  rest.kind = ", kinds.size(), "u;\n  return rest;\n");
-    ++workgroups;
-  }
+  if (!own_case.empty()) parts.add_own(static_cast<uint32_t>(kinds.size()), own_case);
   if (shape.quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
-  text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, rest, "}"));
-  text.text(instances).text(instantiate("mix_linear", {{"KINDS", cases}}));
-  return workgroups;
+  parts.put(text, "mix_linear");
+  return parts.workgroups();
 }
 
 bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, size_t op_index) {
@@ -178,8 +166,8 @@ bool Compiler::add_mix_linear(const ShiftMixOp& mix, const LinearOp& linear, siz
   text.constant("kNormWeight", placed(group, mix.norm_weight).at).constant("kNormBias", placed(group, mix.norm_bias).at);
   text.file("mix_shift");
   cost_ = shift_mix_cost(plan_, mix);
-  const auto input = [&](const LinearPart& part) {
-    const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), part.in) - mix.out.begin());
+  const auto input = [&](const LinearMatrix& matrix) {
+    const auto z = static_cast<uint32_t>(std::find(mix.out.begin(), mix.out.end(), static_cast<SlotId>(matrix.in)) - mix.out.begin());
     return lerp.at + z * lerp.row_vec4s;
   };
   const uint32_t workgroups = add_mixed_parts(text, shape, linear, group, input, "keep_state(thread);");
@@ -196,7 +184,7 @@ bool Compiler::heads_mix(size_t op_index) {
   const auto* linear = std::get_if<LinearOp>(&plan_.ops[op_index + 1]);
   const std::vector<LinearMatrix> loras = second_loras(wkv7);
   const bool float_loras = std::all_of(loras.begin(), loras.end(), [&](const LinearMatrix& lora) {
-    return traits(plan_.tensor(lora.weight).type).block_values == 1;
+    return is_float(plan_.tensor(lora.weight).type);
   });
   if (!float_loras || linear == nullptr || linear->parts.size() != 1 || linear->parts[0].in != wkv7.out) return false;
   const std::span<const WeightGroup> groups = model_.weights->groups(op_index + 1);
@@ -216,16 +204,14 @@ void Compiler::add_heads_linear(const Wkv7Op& wkv7, const LinearOp& linear, size
   text.constant("kHeadQuads", plan_.head_size / 4);
   for (const auto& [name, out] : wkv7_rows_outs()) text.constant(name, out);
   text.file("mix_heads");
-  const uint32_t workgroups = add_mixed_parts(text, shape, linear, group, [](const LinearPart&) { return 0u; }, "");
+  const uint32_t workgroups = add_mixed_parts(text, shape, linear, group, [](const LinearMatrix&) { return 0u; }, "");
   dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), Grid::RowsBy, workgroups);
 }
 
-std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& shape, const Tensor& weight, uint32_t row_vec4s,
-                                        uint32_t units, bool int8) const {
-  const bool quantize_out = shape.quantize_out;
-  const std::string type = lower(traits(weight.type).name);
-  const bool is_float = traits(weight.type).block_values == 1;
-  const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
+std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& shape, const PlacedMatrix& placed,
+                                        uint32_t units) const {
+  const bool quantize_out = shape.quantize_out, int8 = placed.int8, floats = is_float(placed.weight.type);
+  const std::string type = lower(traits(placed.weight.type).name);
   const auto exact = [&](uint32_t step) { return (step + 1) * m.lanes <= units; };
   const auto load = [&](uint32_t step) {
     std::string text = exact(step) ? message("let at", step, " = lane + ", step * m.lanes, "u;\n  ")
@@ -236,15 +222,15 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& 
   };
   const auto dot = [&](uint32_t step) {
     std::string text;
-    if (!is_float) text = message("let x", step, int8 ? " = mixed_input(at" : " = mixed_unit(at", step, ");\n  ");
+    if (!floats) text = message("let x", step, int8 ? " = mixed_input(at" : " = mixed_unit(at", step, ");\n  ");
     for (uint32_t r = 0; r < m.rows; ++r) {
       const std::string packed = message("w", step, "_", r);
       std::string product;
-      if (is_float) {
+      if (floats) {
         product = message("dot_octet(unpack_", type, "(", packed, "), at", step, ")");
       } else {
         const std::string block = message("unpack_", type, "(", packed, ", row", r, ", at", step, ", ", units, "u)");
-        product = int8 ? message(sixteens ? "dot16(" : "dot32(", block, ", x", step, ")")
+        product = int8 ? message(scales_sixteens(placed.weight.type) ? "dot16(" : "dot32(", block, ", x", step, ")")
                        : message("dot_f32(unit_values(", block, "), x", step, ")");
       }
       if (!exact(step)) product = message("select(0.0, ", product, ", lane + ", step * m.lanes, "u < ", units, "u)");
@@ -255,7 +241,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& 
   std::string loads, dots;
   for (uint32_t r = 0; r < m.rows; ++r) {
     loads += message("let row", r, " = row_at(part.weights, min(part.first + ", r * m.groups, "u + group, part.rows - 1u), ",
-                     row_vec4s, "u, part.rows);\n  ");
+                     placed.rows.row_vec4s, "u, part.rows);\n  ");
   }
   for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
   for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);

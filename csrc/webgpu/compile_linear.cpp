@@ -2,11 +2,9 @@
 #include <algorithm>
 #include <bit>
 #include <map>
-#include <tuple>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
-#include "core/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -41,6 +39,8 @@ uint32_t choose_lanes(uint32_t steps, uint32_t most, uint32_t rows, uint32_t thr
   return best;
 }
 
+bool scales_sixteens(DType type) { return type == DType::Q2_K || type == DType::Q3_K || type == DType::Q6_K; }
+
 uint32_t activation_number(Activation activation, bool accumulate) {
   if (accumulate) {
     if (activation != Activation::None) throw InputError("[webgpu] linear: an accumulating part with an activation");
@@ -56,6 +56,46 @@ std::vector<Compiler::LinearMatrix> Compiler::linear_matrices(const LinearOp& op
         {part.weight, static_cast<size_t>(part.in), static_cast<size_t>(part.out), part.activation, part.accumulate});
   }
   return matrices;
+}
+
+std::vector<Compiler::PlacedMatrix> Compiler::placed_matrices(const WeightGroup& group,
+                                                              std::span<const LinearMatrix> matrices) const {
+  std::vector<PlacedMatrix> placed;
+  for (const PlacedRows& rows : group.rows) {
+    const auto found =
+        std::find_if(matrices.begin(), matrices.end(), [&](const LinearMatrix& m) { return m.weight == rows.tensor; });
+    if (found == matrices.end()) continue;
+    const Tensor& weight = plan_.tensor(rows.tensor);
+    const SlotPlace& in = slot(found->in);
+    if (in.width != weight.ne0)
+      throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+    placed.push_back({static_cast<size_t>(found - matrices.begin()), *found, rows, weight, in, slot(found->out),
+                      !found->float_input && reads_codes(rows.tensor)});
+  }
+  return placed;
+}
+
+PartFields Compiler::PlacedMatrix::part(uint32_t kind, bool quantize_out) const {
+  return {.kind = kind,
+          .weights = rows.at,
+          .rows = rows.rows,
+          .input = int8 ? in.codes : in.values,
+          .heads = in.heads,
+          .out = quantize_out ? out.codes : out.values,
+          .out_heads = out.heads,
+          .out_first = rows.first_row,
+          .out_stride = out.padded,
+          .activation = activation_number(matrix.activation, matrix.accumulate)};
+}
+
+uint32_t Compiler::whole_rows(const WeightGroup& group) const {
+  uint32_t rows = 0;
+  for (const PlacedRows& placed : group.rows) rows += plan_.tensor(placed.tensor).ne1;
+  return rows;
+}
+
+bool Compiler::quantizes_out(const LinearMatrix& matrix) const {
+  return slot(matrix.out).has_codes && uses_.at(matrix.out).codes_by_producer;
 }
 
 // The sum over a row's threads: neighbours, of a subgroup or of several (`wide`), unless the layout has them apart.
@@ -81,7 +121,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   if (matmat(rows_at_once) != MatMat::None) return add_matmat(label, matrices, groups, of_head, rows_at_once);
   if (rows_at_once > 1) return add_columns(label, matrices, groups, of_head);
   const uint32_t kTile = tile(rows_at_once);
-  const bool quantize_out = slot(matrices[0].out).has_codes && uses_.at(matrices[0].out).codes_by_producer;
+  const bool quantize_out = quantizes_out(matrices[0]);
   // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.
   tune(label);
   const uint32_t workgroup = std::min(quantize_out ? tuning_.quantizing_workgroup : tuning_.workgroup, max_threads_);
@@ -97,38 +137,29 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   };
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, Kind> kinds;
-    std::string cases, instances, parts;
-    uint32_t workgroups = 0, outputs = 0, rows_of_all = 0;
-    // Of whole tensors: how a head is cut must not change its sums.
-    for (const PlacedRows& placed_rows : group.rows) rows_of_all += plan_.tensor(placed_rows.tensor).ne1;
+    PartText parts("(part, thread, tile)");
+    uint32_t outputs = 0;
+    const uint32_t rows_of_all = whole_rows(group);
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
     text.constant("kTile", kTile).file("weights").file("activations").file("activate").file("linear_part");
     text.constant("kNarrow", most_lanes);
     if (quantize_out) text.file("quantize_quad");
-    for (const PlacedRows& placed_rows : group.rows) {
-      const auto matrix = std::find_if(matrices.begin(), matrices.end(),
-                                       [&](const LinearMatrix& m) { return m.weight == placed_rows.tensor; });
-      if (matrix == matrices.end()) continue;  // a vector of a Wkv7 op's group
-      const Tensor& weight = plan_.tensor(placed_rows.tensor);
-      const SlotPlace& in = slot(matrix->in);
-      const SlotPlace& out = slot(matrix->out);
-      if (in.width != weight.ne0)
-        throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
-      const bool is_float = traits(weight.type).block_values == 1;
-      const bool int8 = !matrix->float_input && reads_codes(placed_rows.tensor);
-      const std::string type = lower(traits(weight.type).name);
-      const bool new_kind = kinds.find({weight.type, weight.ne0, int8}) == kinds.end();
-      Kind& kind = kinds[{weight.type, weight.ne0, int8}];
-      if (new_kind) {
-        const uint32_t steps = is_float ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
-        const uint32_t wish = is_float ? tuning_.float_lanes : tuning_.lanes;
+    for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
+      const auto& [number, matrix, rows, weight, in, out, int8] = placed;
+      const auto [found, is_new] = kinds.emplace(placed.kind(), Kind{});
+      Kind& kind = found->second;
+      if (is_new) {
+        const bool floats = is_float(weight.type);
+        const std::string type = lower(traits(weight.type).name);
+        const uint32_t steps = row_units(weight);
+        const uint32_t wish = floats ? tuning_.float_lanes : tuning_.lanes;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
         uint32_t most = most_lanes;
         while (may_be_wide && most < std::min(kMostWide, workgroup) && uint64_t{rows_of_all} * most * 2 <= tuning_.wide_threads)
           most *= 2;
         kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most) : choose_lanes(steps, most, rows_of_all, tuning_.threads);
         kind.groups = workgroup / kind.lanes;
-        kind.rows = std::max(1u, is_float ? tuning_.float_rows : tuning_.rows);
+        kind.rows = std::max(1u, floats ? tuning_.float_rows : tuning_.rows);
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
         const std::string name = message("k", kind.number);
         const std::string sums = message(kind.rows * kTile);
@@ -145,51 +176,42 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         if (int8) {
           load = message("load_input(part.input + (tile + m) * ", in.codes_stride(), "u, part.heads + (tile + m) * ",
                          in.heads_stride(), "u, unit, ", in.heads_stride(), "u)");
-          const bool sixteens = weight.type == DType::Q2_K || weight.type == DType::Q3_K || weight.type == DType::Q6_K;
-          dot = sixteens ? "dot16" : "dot32";
+          dot = scales_sixteens(weight.type) ? "dot16" : "dot32";
           text.file("dot_int8");
-        } else if (!is_float) {
+        } else if (!floats) {
           load = message("load_input_f32(part.input + (tile + m) * ", in.values_stride(), "u, unit)");
           text.file("dot_f32");
         }
-        text.file(is_float ? "float_weights" : "decode_" + type);
-        instances += instantiate(is_float ? "linear_float" : "linear_quant",
-                                 {{"NAME", name},
-                                  {"TYPE", type},
-                                  {"UNITS", message(steps)},
-                                  {"LANES", message(kind.lanes)},
-                                  {"ROWS", message(kind.rows)},
-                                  {"GROUPS", message(kind.groups)},
-                                  {"SUMS", sums},
-                                  {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
-                                  {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
-                                  {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
-                                  {"STRIDE", message(placed_rows.row_vec4s)},
-                                  {"INPUT_STRIDE", message(in.values_stride())},
-                                  {"LOAD", load},
-                                  {"DECODED", int8 ? "Block" : "Unit"},
-                                  {"DECODE", int8 ? "" : "unit_values"},
-                                  {"DOT", dot},
-                                  {"FINISH", finish}});
-        cases += message("case ", kind.number, "u: { run_", name, "(part, thread, tile); }\n    ");
+        text.file(floats ? "float_weights" : "decode_" + type);
+        parts.add_kind(kind.number,
+                       instantiate(floats ? "linear_float" : "linear_quant",
+                                   {{"NAME", name},
+                                    {"TYPE", type},
+                                    {"UNITS", message(steps)},
+                                    {"LANES", message(kind.lanes)},
+                                    {"ROWS", message(kind.rows)},
+                                    {"GROUPS", message(kind.groups)},
+                                    {"SUMS", sums},
+                                    {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
+                                    {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
+                                    {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
+                                    {"STRIDE", message(rows.row_vec4s)},
+                                    {"INPUT_STRIDE", message(in.values_stride())},
+                                    {"LOAD", load},
+                                    {"DECODED", int8 ? "Block" : "Unit"},
+                                    {"DECODE", int8 ? "" : "unit_values"},
+                                    {"DOT", dot},
+                                    {"FINISH", finish}}));
         outputs = std::max(outputs, kind.rows_per_workgroup() * kTile);
       }
-      count(placed_rows, weight, int8);
-      const uint32_t first_workgroup = workgroups;
-      workgroups += ceil_div(placed_rows.rows, kind.rows_per_workgroup());
-      // Part(kind, weights, rows, first, input, heads, out, out_heads, out_first, out_stride, activation)
-      parts += message("  if (workgroup < ", workgroups, "u) { return Part(", kind.number, "u, ", placed_rows.at, "u, ",
-                       placed_rows.rows, "u, (workgroup - ", first_workgroup, "u) * ", kind.rows_per_workgroup(), "u, ",
-                       int8 ? in.codes : in.values, "u, ", in.heads, "u, ", quantize_out ? out.codes : out.values, "u, ",
-                       out.heads, "u, ", placed_rows.first_row, "u, ", out.padded, "u, ",
-                       activation_number(matrix->activation, matrix->accumulate), "u); }\n");
+      count(rows, weight, int8);
+      parts.add(placed.part(kind.number, quantize_out), kind.rows_per_workgroup());
     }
     text.constant("kHeadRows", of_head);
     if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
-    text.text(message("fn part_of(workgroup: u32) -> Part {\n", parts, "  return Part();\n}"));
-    text.text(instances).text(instantiate("linear", {{"KINDS", cases}}));
+    parts.put(text, "linear");
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
-             workgroups, kTile);
+             parts.workgroups(), kTile);
   }
 }
 

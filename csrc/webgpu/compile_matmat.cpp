@@ -167,7 +167,6 @@ static std::string by_kind(const std::vector<DType>& kinds, std::string_view beg
 
 // The kernel's text for tiles of matrices of these types.
 std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const {
-  const auto is_float = [](DType type) { return traits(type).block_values == 1; };
   const MatMatTile& tile = tiling.tile;
   ShaderText text;
   text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs).constant("kParts", static_cast<uint32_t>(parts));
@@ -233,32 +232,23 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
     std::vector<uint32_t> parts;
     uint32_t workgroups = 0;
     size_t part_count = 0;
-    for (const PlacedRows& rows : group.rows) {
-      const auto matrix =
-          std::find_if(matrices.begin(), matrices.end(), [&](const LinearMatrix& m) { return m.weight == rows.tensor; });
-      if (matrix == matrices.end()) continue;  // a vector of a Wkv7 op's group
-      const Tensor& weight = plan_.tensor(rows.tensor);
-      const SlotPlace& in = slot(matrix->in);
-      const SlotPlace& out = slot(matrix->out);
-      if (in.width != weight.ne0)
-        throw InputError(message("[webgpu] ", weight.name, ": expected ne0 ", in.width, ", got ", weight.ne0));
+    for (const auto& [number, matrix, rows, weight, in, out, int8] : placed_matrices(group, matrices)) {
       count(rows, weight, false);
-      const Unfinished& place = places[static_cast<size_t>(matrix - matrices.begin())];
+      const Unfinished& place = places[number];
       if (halves) cost_.row_bytes -= uint64_t{weight.ne0} * 2;           // inputs are float16
       cost_.row_bytes += uint64_t{place.splits - 1} * rows.rows * 4;  // sums of each split
       const auto kind = static_cast<uint32_t>(std::find(kinds.begin(), kinds.end(), weight.type) - kinds.begin());
       if (kind == kinds.size()) kinds.push_back(weight.type);
-      const uint32_t units = traits(weight.type).block_values == 1 ? ceil_div(weight.ne0, 8) : weight.ne0 / 32;
       const uint32_t steps = ceil_div(weight.ne0, tiling.step());
       const uint32_t begin = workgroups;
       workgroups += ceil_div(rows.rows, tile.outs) * place.splits;
       ++part_count;
-      parts.insert(parts.end(), {workgroups, begin, kind, rows.at, rows.row_vec4s, units, rows.rows,
+      parts.insert(parts.end(), {workgroups, begin, kind, rows.at, rows.row_vec4s, row_units(weight), rows.rows,
                                  halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(), in.scales});
       const float scale = halves ? model_.half_scales.at(static_cast<size_t>(rows.tensor)) : 1.0f;
       parts.insert(parts.end(), {(place.direct ? 4 * out.values : place.sums) + rows.first_row,
                                  place.direct ? out.padded : place.width,
-                                 activation_number(matrix->activation, matrix->accumulate), of_head, !place.direct, place.splits,
+                                 activation_number(matrix.activation, matrix.accumulate), of_head, !place.direct, place.splits,
                                  place.rows * place.width, ceil_div(steps, place.splits), steps, std::bit_cast<uint32_t>(scale),
                                  std::bit_cast<uint32_t>(1.0f / scale), 0, 0, 0});
     }

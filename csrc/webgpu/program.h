@@ -43,7 +43,7 @@ struct Dispatch {
   uint32_t unit = kNoUnit;  // the streamed unit that it reads
   int32_t layer = -1;
   Cost cost;
-  Carry carry;  // what else its kernel does
+  Carry carry{};  // what else its kernel does
 };
 
 // Dispatches in a row that read one streamed unit, or none.
