@@ -271,12 +271,12 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
     return;
   }
 
-  while (ring_.size() < ahead) ring_.push_back(model_->create_state());
+  while (ring_.size() < ahead) ring_.push_back(with_room(&step, [&] { return model_->create_state(); }));
   Tickets flying(step);
   size_t submitted = 0, seen = 0;
   const auto after = [&](size_t steps) { return steps == 0 ? &state : ring_[(steps - 1) % ring_.size()].get(); };
   const auto finish = [&] {
-    if (seen != 0) state.assign(*after(seen));
+    if (seen != 0) with_room(&step, [&] { state.assign(*after(seen)); });
   };
   try {
     for (bool going = true; going && seen < n;) {
@@ -284,11 +284,13 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
         Sequence sequence{.tokens = submitted == 0 ? std::span<const int32_t>(&token, 1) : std::span<const int32_t>(),
                           .state_in = after(submitted),
                           .state_out = after(submitted + 1)};
+        check_file();
         prepare({&sequence, 1}, submitted);
-        flying.submit({&sequence, 1});
+        with_room(&step, [&] { flying.submit({&sequence, 1}); });
         ++submitted;
       }
       const int32_t next = flying.take().tokens[0];
+      check_file();
       if (next < 0) break;
       ++seen;
       going = on_token(next);
@@ -326,7 +328,7 @@ void Engine::feed_back(Program& step, std::span<Sequence> sequences, size_t n, c
     while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
       check_file();
       prepare(sequences, submitted);
-      flying.submit(sequences);
+      with_room(&step, [&] { flying.submit(sequences); });
       ++submitted;
       for (Sequence& sequence : sequences) sequence.tokens = {};
     }

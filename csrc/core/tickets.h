@@ -19,7 +19,15 @@ class Tickets {
   Tickets& operator=(const Tickets&) = delete;
 
   size_t size() const { return open_.size(); }
-  void submit(std::span<const Sequence> sequences) { open_.push_back(program_.submit(sequences)); }
+  void submit(std::span<const Sequence> sequences) {
+    open_.emplace_back();  // before there is a ticket to lose
+    try {
+      open_.back() = program_.submit(sequences);
+    } catch (...) {
+      open_.pop_back();
+      throw;
+    }
+  }
   // Waits for the oldest, which is open no longer even if its work failed.
   Result take() {
     const Ticket ticket = open_.front();

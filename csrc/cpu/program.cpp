@@ -109,8 +109,9 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
 void CpuProgram::reserve_head(size_t rows) {
   if (shape_.readout == Readout::None) return;
   if (normed_.size() < rows * plan_.n_embd) {
+    Buffer<Int8Block> blocks(rows * int8_blocks(plan_.n_embd));  // both or none: normed_ says how much there is
     normed_ = Buffer<float>(rows * plan_.n_embd);
-    normed_blocks_ = Buffer<Int8Block>(rows * int8_blocks(plan_.n_embd));
+    normed_blocks_ = std::move(blocks);
   }
   if (shape_.readout != Readout::Hidden && workspace_.logits.size() < rows * plan_.n_vocab)
     workspace_.logits = Buffer<float>(rows * plan_.n_vocab);

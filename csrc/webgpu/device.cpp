@@ -136,7 +136,11 @@ void Device::open(WGPUAdapter adapter) {
   descriptor.uncapturedErrorCallbackInfo.userdata1 = fault_.get();
   descriptor.uncapturedErrorCallbackInfo.callback = [](const WGPUDevice*, WGPUErrorType, WGPUStringView text_view,
                                                        void* fault,
-                                                       void*) { static_cast<Fault*>(fault)->record(text(text_view)); };
+                                                       void*) {
+    const std::string why = text(text_view);
+    static_cast<Fault*>(fault)->record(why.substr(0, why.find('\n')) +
+                                       "; what was asked of it since may be wrong: load the model again, and please report this");
+  };
 
   struct Answer {
     WGPUDevice device = nullptr;
@@ -237,6 +241,8 @@ Buffer Device::create_buffer(const std::string& label, uint64_t bytes, WGPUBuffe
     throw DeviceError(message("[webgpu] ", info_.name, ": ", label, " needs a buffer of ", size,
                               " bytes, the device allows ", limits_.maxBufferSize));
   }
+  if (const uint64_t number = ++buffers_; number >= options_.refused_from && (number - options_.refused_from) % options_.refused_every < 2)
+    throw OutOfDeviceMemory(message("[webgpu] ", info_.name, ": ", label, ": no room for ", size, " bytes: a test asked for it"));
   MemoryLease lease(memory_, size);
   if (!lease) throw OutOfDeviceMemory(message("[webgpu] ", info_.name, ": ", label, ": ", memory_->refusal(size)));
   WGPUBufferDescriptor descriptor{};

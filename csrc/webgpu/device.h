@@ -89,9 +89,12 @@ class Device {
   void read(WGPUBuffer buffer, uint64_t offset, std::span<std::byte> out) const;
   void write(WGPUBuffer buffer, uint64_t offset, std::span<const std::byte> in) const;
 
+  // Held while error scopes are open: they are the device's, and another thread's would take this one's errors.
+  std::unique_lock<std::mutex> scopes() const { return std::unique_lock(scopes_); }
   // Runs `create` between error scopes; throws DeviceError "`what`: Dawn's message" if it failed.
   template <class Create>
   auto checked(const std::string& what, Create create) const {
+    const auto lock = scopes();
     push_scopes();
     auto result = create();
     pop_scopes(what);
@@ -114,6 +117,8 @@ class Device {
   Options options_;
   AdapterHandle adapter_;
   mutable std::atomic<uint64_t> submits_ = 0;  // for Options::lost_at_submit
+  mutable std::atomic<uint64_t> buffers_ = 0;  // for Options::refused_from
+  mutable std::mutex scopes_;
   std::unique_ptr<Fault> fault_;  // before the device: its callbacks write here until it is gone
   DeviceHandle device_;
   QueueHandle queue_;

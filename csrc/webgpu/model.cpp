@@ -69,7 +69,12 @@ void DeviceModel::reload() {
     parts_->stream = nullptr;
     parts_->weights = nullptr;
     parts_->layout = layout;
-    load_weights(options_);
+    try {
+      load_weights(options_);
+    } catch (...) {
+      parts_->weights = nullptr;  // of those that stream it has no use without the rest: see compile()
+      throw;
+    }
   };
   parts_->device->wait_idle();
   const uint32_t before = parts_->layout;

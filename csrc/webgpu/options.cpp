@@ -206,10 +206,14 @@ Options Options::from_environment() {
   for_each_item(variable("RWKVNATIVE_WEBGPU_FAIL"), ',', [&](const std::string& item) {
     if (item.rfind("lost=", 0) == 0) {
       options.lost_at_submit = number<uint64_t>("RWKVNATIVE_WEBGPU_FAIL", std::string_view(item).substr(5));
+    } else if (const size_t slash = item.find('/'); item.rfind("memory=", 0) == 0 && slash != std::string::npos) {
+      options.refused_from = number<uint64_t>("RWKVNATIVE_WEBGPU_FAIL", std::string_view(item).substr(7, slash - 7));
+      options.refused_every = number<uint64_t>("RWKVNATIVE_WEBGPU_FAIL", std::string_view(item).substr(slash + 1));
+      if (options.refused_every < 3) throw InputError("[webgpu] RWKVNATIVE_WEBGPU_FAIL: memory=N/EVERY: expected at least 3 for EVERY");
     } else if (item.rfind("kernel=", 0) == 0) {
       options.broken_kernel = item.substr(7);
     } else {
-      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_FAIL: expected lost=N or kernel=TEXT, got \"", item, "\""));
+      throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_FAIL: expected lost=N, memory=N/EVERY or kernel=TEXT, got \"", item, "\""));
     }
   });
   options.tuned = parse_tuning(variable("RWKVNATIVE_WEBGPU_TUNING"));

@@ -7,8 +7,9 @@
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
 //   RWKVNATIVE_WEBGPU_HOST_CACHE  a number of bytes: the most host memory for streamed weights in the device's layout
-//   RWKVNATIVE_WEBGPU_FAIL        lost=N: the device is lost at its N-th submit; kernel=TEXT: kernels with TEXT in their label
-//                                 do not compile
+//   RWKVNATIVE_WEBGPU_FAIL        lost=N: the device is lost at its N-th submit; memory=N/EVERY: it has no memory for its N-th
+//                                 buffer, nor for one in EVERY from there on, nor for the one behind each; kernel=TEXT: kernels
+//                                 with TEXT in their label do not compile
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning; after a semicolon, for one kind of
 //                                 dispatch: "workgroup=128;decode/linear ffn_hidden:workgroup=512,lanes=8" (see Tuned)
 #pragma once
@@ -90,6 +91,7 @@ struct Options {
   uint64_t memory = UINT64_MAX;
   uint64_t host_cache = UINT64_MAX;  // and no more than what the machine can spare
   uint64_t lost_at_submit = UINT64_MAX;
+  uint64_t refused_from = UINT64_MAX, refused_every = 1;  // buffers: that one, and each so many after it, with the one behind each
   std::string broken_kernel;
   Tuned tuned;
 

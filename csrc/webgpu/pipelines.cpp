@@ -181,12 +181,15 @@ WGPUPipelineLayout Pipelines::carrying_layout(Bindings bindings) {
 
 const Kernel& Pipelines::request(const std::string& label, const std::string& own_source, Bindings bindings, bool carries) {
   const std::scoped_lock lock(mutex_);
-  std::unique_ptr<Kernel>& kernel = kernels_[message(static_cast<int>(bindings), carries ? "carries" : "", own_source)];
-  if (kernel != nullptr) return *kernel;
-  kernel = std::make_unique<Kernel>();
-  kernel->label = label;
-  if (carries) kernel->carry_group = own_groups(bindings);
-  const std::string source = carries ? carrying(own_source, kernel->carry_group) : own_source;
+  const std::string key = message(static_cast<int>(bindings), carries ? "carries" : "", own_source);
+  if (const auto found = kernels_.find(key); found != kernels_.end()) return *found->second;
+  auto made = std::make_unique<Kernel>();
+  made->label = label;
+  if (carries) made->carry_group = own_groups(bindings);
+  const std::string source = carries ? carrying(own_source, made->carry_group) : own_source;
+  const WGPUPipelineLayout layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
+  // From here on finish() looks after it, whatever happens.
+  std::unique_ptr<Kernel>& kernel = kernels_[key] = std::move(made);
 
   WGPUShaderSourceWGSL wgsl{};
   wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;
@@ -197,6 +200,7 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
   module.nextInChain = &wgsl.chain;
   module.label = view(label);
   // A text that does not compile is reported by finish(), naming the kernel; not as the device's error.
+  auto scopes = device_.scopes();
   dawn().DevicePushErrorScope(device_.get(), WGPUErrorFilter_Validation);
   kernel->module = ShaderModuleHandle(dawn().DeviceCreateShaderModule(device_.get(), &module));
   WGPUPopErrorScopeCallbackInfo scope{};
@@ -206,6 +210,7 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
     if (type != WGPUErrorType_NoError) static_cast<Kernel*>(out)->error = text(text_view);
   };
   device_.wait(dawn().DevicePopErrorScope(device_.get(), scope));
+  scopes.unlock();
   if (!kernel->error.empty()) {  // without validation, Dawn would look for an entry point of a module that has none
     kernel->ready = true;
     return *kernel;
@@ -213,7 +218,7 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
 
   WGPUComputePipelineDescriptor descriptor{};
   descriptor.label = view(label);
-  descriptor.layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
+  descriptor.layout = layout;
   descriptor.compute.module = kernel->module.get();
   descriptor.compute.entryPoint = view("main");
   WGPUCreateComputePipelineAsyncCallbackInfo callback{};

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <numeric>
 
+#include "core/candidates.h"
 #include "core/error.h"
 #include "core/pack.h"
 
@@ -398,9 +397,12 @@ Result DeviceProgram::wait(Ticket ticket) {
   const auto* mapped = static_cast<const std::byte*>(dawn().BufferGetConstMappedRange(found->readback.get(), 0, bytes));
   if (mapped == nullptr)
     throw DeviceError(message("[webgpu] ", model_->device->info().name, ": the results cannot be read back"));
-  Result result = unpack(*found, mapped);
-  dawn().BufferUnmap(found->readback.get());
-  return result;
+  struct Mapped {  // until the end, whatever ends it: the flight is used again
+    WGPUBuffer buffer;
+    ~Mapped() { dawn().BufferUnmap(buffer); }
+  };
+  const Mapped unmapped{found->readback.get()};
+  return unpack(*found, mapped);
 }
 
 Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
@@ -451,18 +453,10 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
 
 // For more candidates than the device sorts.
 void DeviceProgram::host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const {
-  const uint32_t n = model_->plan->n_vocab;
-  std::vector<int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  std::partial_sort(order.begin(), order.begin() + k, order.end(),
-                    [&](int32_t a, int32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); });
-  double sum = 0;
-  for (uint32_t i = 0; i < n; ++i) sum += std::exp(double{logits[i]} - logits[order[0]]);
-  flight.candidates[sequence].log_sum_exp = static_cast<float>(logits[order[0]] + std::log(sum));
-  for (uint32_t i = 0; i < k; ++i) {
-    flight.ids[size_t{sequence} * k + i] = order[i];
-    flight.values[size_t{sequence} * k + i] = logits[order[i]];
-  }
+  const std::span all(logits, model_->plan->n_vocab);
+  const size_t at = size_t{sequence} * k;
+  top_candidates(all, std::span(flight.ids).subspan(at, k), std::span(flight.values).subspan(at, k));
+  flight.candidates[sequence].log_sum_exp = log_sum_exp(all);
 }
 
 void DeviceProgram::write_slot(SlotId slot, std::span<const float> values) {

@@ -17,11 +17,12 @@ SequenceTable::SequenceTable(std::shared_ptr<const LoadedParts> model, uint32_t 
 void SequenceTable::make_room(size_t blocks) {
   const uint64_t bytes = blocks * section_bytes_;
   if (buffer_ && buffer_.size >= bytes) return;
-  buffer_ = model_->device->create_buffer("sequences", bytes, WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
+  Buffer buffer = model_->device->create_buffer("sequences", bytes, WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
   constexpr uint32_t kNumber = 0;
-  const Pipelines::Range range{buffer_.get(), 0, section_bytes_};
+  const Pipelines::Range range{buffer.get(), 0, section_bytes_};
   group_ = model_->pipelines->bind("sequences", model_->pipelines->sequences_layout(), std::span(&kNumber, 1),
                                    std::span(&range, 1));
+  buffer_ = std::move(buffer);
   written_.clear();
 }
 

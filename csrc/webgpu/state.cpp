@@ -31,11 +31,14 @@ void DeviceState::assign(const State& other) {
   const auto& from = static_cast<const DeviceState&>(other);
   if (&from == this) return;
   const auto lock = arena_->lock();
-  fresh_ = from.fresh_;
-  if (fresh_) return;
+  if (from.fresh_) {
+    fresh_ = true;
+    return;
+  }
   EncoderHandle encoder = arena_->device().create_encoder("state copy");
   arena_->copy(encoder.get(), from.slot(), slot());
   arena_->device().submit(std::move(encoder));
+  fresh_ = false;
   arena_->device().check();
 }
 

@@ -89,7 +89,7 @@ void StateArena::release(const Slot* slot) noexcept {
   } else if (block.capacity >= kLeastShrunk && block.used <= block.capacity / 4) {
     try {
       resize(number, block.capacity / 2);
-    } catch (const DeviceError&) {  // it stays as it is
+    } catch (const std::exception&) {  // it stays as it is
     }
   }
 }
