@@ -283,6 +283,7 @@ class PyEngine {
     d["prefill_rows"] = engine_->prefill_rows();
     d["max_batch"] = engine_->max_batch();
     d["scratch_bytes"] = engine_->scratch_bytes();
+    d["programs"] = engine_->n_programs();
     return d;
   }
 

@@ -106,11 +106,13 @@ class WebgpuBenchmark {
   py::dict batch(const std::string& tuning, uint32_t sequences, uint32_t rows, uint32_t candidates, double warm,
                  size_t n, size_t profiles) {
     tune(tuning);
+    const size_t kernels = backend_.kernels();
     const Clock::time_point compile_start = Clock::now();
     const Readout readout = candidates != 0 ? Readout::Candidates : rows == 1 ? Readout::Argmax : Readout::None;
     const auto program =
         model_->compile({.rows = rows * sequences, .sequences = sequences, .readout = readout, .candidates = candidates});
     const double compile_seconds = seconds_since(compile_start);
+    const size_t compiled = backend_.kernels() - kernels;
     std::vector<int32_t> tokens(rows);
     for (uint32_t i = 0; i < rows; ++i) tokens[i] = static_cast<int32_t>(i % plan_.n_vocab);
     std::vector<std::unique_ptr<State>> states;
@@ -145,6 +147,7 @@ class WebgpuBenchmark {
     result["tokens_per_second"] = static_cast<double>(n) * rows * sequences / seconds;
     result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
     result["compile_seconds"] = compile_seconds;
+    result["kernels"] = compiled;
     result["ops"] = ops;
     return result;
   }

@@ -161,6 +161,9 @@ class LoadedModel {
   virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
   virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
   virtual uint32_t logits_rows() const { return prefill_rows(); }  // the most rows of a submit that logits are made of
+  // Fewer rows, rising, that Programs for short prompts should be compiled for. None where a Program takes the time of what a
+  // submit brings, whatever it was compiled for.
+  virtual std::vector<uint32_t> short_rows() const { return {}; }
   virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
   virtual MemoryUse memory() const { return {}; }
   // Sequences that a Program draws tokens of at once, at most; 0: none can.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/tickets.h"
@@ -66,6 +67,12 @@ uint32_t Engine::rounded_up(size_t sequences) const {
   return std::min(std::bit_ceil(static_cast<uint32_t>(sequences)), max_batch());
 }
 
+uint32_t Engine::rows_for(size_t tokens, uint32_t most) const {
+  for (const uint32_t rows : model_->short_rows())
+    if (tokens <= rows && rows < most) return rows;
+  return most;
+}
+
 Program& Engine::program(const Shape& shape) {
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;
@@ -88,6 +95,7 @@ Program& Engine::program(const Shape& shape) {
   while (programs_.size() > kMostPrograms || (programs_.size() > 2 && bytes() > kMostScratchBytes))
     programs_.erase(std::min_element(programs_.begin(), programs_.end(), older));
   scratch_bytes_ = bytes();
+  n_programs_ = static_cast<uint32_t>(programs_.size());
   return *cached.program;
 }
 
@@ -133,9 +141,11 @@ void Engine::check(std::span<const Sequence> sequences, bool numbered) const {
 
 void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
                  const std::function<void(const Result&, Parts)>& sink) {
-  const uint32_t rows = readout == Readout::AllLogits ? model_->logits_rows() : model_->prefill_rows();
   std::vector<size_t> lengths;
   for (const Sequence& sequence : sequences) lengths.push_back(sequence.tokens.size());
+  // By the whole call, not by each submit: the end of a long prompt is no reason to compile another Program.
+  const uint32_t rows = rows_for(std::accumulate(lengths.begin(), lengths.end(), size_t{0}),
+                                 readout == Readout::AllLogits ? model_->logits_rows() : model_->prefill_rows());
   BatchQueue queue(std::move(lengths), rows, max_batch());
   std::vector<Sequence> submit;
   for (bool first = true;; first = false) {

@@ -95,6 +95,7 @@ class Engine {
   uint32_t max_batch() const { return model_->logits_rows(); }
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
   uint64_t scratch_bytes() const { return scratch_bytes_; }
+  uint32_t n_programs() const { return n_programs_; }
 
   // After a fork() the child must not use it, nor destroy it: the device's threads are the parent's. Everything here throws
   // DeviceError then.
@@ -129,6 +130,8 @@ class Engine {
   Program& program(const Shape& shape);
   // Of so many sequences, the number that a Program is compiled for.
   uint32_t rounded_up(size_t sequences) const;
+  // The rows of the Program for a call of so many tokens, those of one sequence after another; `most` for more.
+  uint32_t rows_for(size_t tokens, uint32_t most) const;
   // What `make` gives; where the device has no room for it, the Programs but `kept` go first.
   template <class Make>
   auto with_room(const Program* kept, Make make);
@@ -159,6 +162,7 @@ class Engine {
   std::atomic<std::thread::id> owner_{};  // who holds it
   const uint32_t forks_ = forks();
   std::atomic<uint64_t> scratch_bytes_{0};  // read while somebody else runs
+  std::atomic<uint32_t> n_programs_{0};     // likewise
 };
 
 }  // namespace rwkvnative

@@ -163,6 +163,13 @@ void Compiler::allocate() {
   const uint32_t rows = whole_tiles(shape_.rows);
   for (size_t i = 0; i < plan_.slots.size(); ++i)
     act.add(plan_.slots[i].width, rows, uses_[i].values, uses_[i].codes, uses_[i].halves);
+  const bool has_wkv7 =
+      std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<Wkv7Op>(op); });
+  for (int z = 0; z < (one_token() ? 4 : 5) && has_wkv7; ++z) {
+    const size_t id = act.add(plan_.n_embd, rows, true, false);
+    if (z == 0) compiled_.lora_slots = id;
+  }
+  // Behind all else: kernels that read neither are the same texts, and so compiled once, whatever is read out of how many sequences.
   const uint32_t head_alloc = whole_tiles(head_rows());
   const MatMat head_form = matmat(head_rows());
   const bool wants_logits = shape_.readout != Readout::None && shape_.readout != Readout::Hidden;
@@ -179,12 +186,6 @@ void Compiler::allocate() {
   const bool head_halves = wants_logits && takes_halves(head_form);
   compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes, head_halves);
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
-  const bool has_wkv7 =
-      std::any_of(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<Wkv7Op>(op); });
-  for (int z = 0; z < (one_token() ? 4 : 5) && has_wkv7; ++z) {
-    const size_t id = act.add(plan_.n_embd, rows, true, false);
-    if (z == 0) compiled_.lora_slots = id;
-  }
   act.allocate(device_);
   compiled_.sums = device_.create_buffer("sums", std::max<uint64_t>(16, 4 * sums_values()),
                                          WGPUBufferUsage_Storage);
@@ -325,7 +326,7 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
   tune(message("embed ", traits(table.type).name));
   for (const auto& [rows, range] : pieces) {
     ShaderText text = begin_norm(table.ne0, op.epsilon, norm_workgroup(1), 8);
-    text.constant("kSequences", shape_.sequences).constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
+    text.constant("kFirstToken", rows.first_row).constant("kTokens", rows.rows);
     text.constant("kTableStride", rows.row_vec4s).constant("kUnits", table.ne0 / 32);
     text.constant("kNormWeight", placed(norms, op.norm_weight).at).constant("kNormBias", placed(norms, op.norm_bias).at);
     text.constant("kOut", out.values).constant("kOutStride", out.values_stride());
@@ -397,6 +398,7 @@ void Compiler::add(const HeadOp& op, size_t op_index) {
   text.constant("kX", x.values)
       .constant("kXStride", x.values_stride())
       .constant("kAllRows", is_head_row_count())
+      .constant("kRows", shape_.rows)
       .constant("kOneRow", one_token());
   text.constant("kChunk", chunk)
       .constant("kNormWeight", placed(groups[0], op.norm_weight).at)

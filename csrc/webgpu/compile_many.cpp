@@ -46,7 +46,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
     tune(label);
     uint32_t chunk = 0;
     ShaderText text = shift_mix_text(op, op_index, {}, chunk);
-    text.constant("kSequences", shape_.sequences).file("shift_mix_run_states");
+    text.file("shift_mix_run_states");
     cost_ = shift_mix_cost(plan_, op);
     return dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, ceil_div(ceil_div(x.width, 4), chunk), op.layer,
                            op.state_part, "states_here");
@@ -67,7 +67,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   if (!largest.empty()) largest = "clear_largest(thread);\n  " + largest + "workgroupBarrier();";
   const uint32_t quads = ceil_div(x.width, 4), workgroup = row_workgroup(quads);
   ShaderText text = begin_row(x.width, workgroup);
-  text.constant("kEpsilon", op.epsilon).constant("kSequences", shape_.sequences);
+  text.constant("kEpsilon", op.epsilon);
   text.constant("kX", x.values).constant("kXStride", x.values_stride());
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
   text.constant("kHalvesStride", x.halves_stride());

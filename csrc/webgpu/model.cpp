@@ -164,6 +164,20 @@ uint32_t DeviceModel::usual_rows() const {
   return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, most));
 }
 
+std::vector<uint32_t> DeviceModel::short_rows() const {
+  // A chunk's Program takes 21 ms for 3 tokens (H200, 2.9B Q4_K_M): its tiles have 128 rows and its workgroups share none. These
+  // are the last rows for which other kernels are chosen: mat-vecs of several columns (5.7 ms for 16 rows), and tiles of 64 (10 ms).
+  // Others gain less than they cost to compile: 4 rows 3 ms, 32 rows 2 ms, and 256 rows, of the same tiles as a chunk, perhaps 5.
+  constexpr uint32_t kShortRows = 16 + 64;
+  const uint32_t wish = parts_->device->options().tuned.all.short_rows;
+  // A software device's kernels are the same for any number of rows.
+  const uint32_t chosen = wish != 0 ? wish : parts_->device->info().kind == DeviceKind::Software ? 0 : kShortRows;
+  std::vector<uint32_t> rows;
+  for (uint32_t n = 2; n < parts_->prefill_rows; n *= 2)
+    if ((chosen & n) != 0) rows.push_back(n);
+  return rows;
+}
+
 DeviceBackend::DeviceBackend(const std::string& device)
     : device_(std::make_shared<Device>(choose_adapter(device), Options::from_environment())),
       pipelines_(std::make_shared<Pipelines>(*device_)) {}

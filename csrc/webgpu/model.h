@@ -37,6 +37,7 @@ class DeviceModel final : public LoadedModel {
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return parts_->prefill_rows; }
   uint32_t logits_rows() const override { return parts_->logits_rows; }
+  std::vector<uint32_t> short_rows() const override;
   uint64_t device_bytes() const override { return parts_->weights ? parts_->weights->device_bytes() : 0; }
   MemoryUse memory() const override;
   uint32_t most_drawn() const override;
@@ -61,6 +62,7 @@ class DeviceBackend final : public Backend {
   Ceilings measure_ceilings() override;
 
   const Device& device() const { return *device_; }
+  size_t kernels() const { return pipelines_->size(); }  // compiled so far
   void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
   std::vector<std::string> tuning_variants() const override { return webgpu::tuning_variants(); }
   std::string kernels_id() const override;

@@ -71,6 +71,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"wkv_lanes", {&Tuning::wkv_lanes, 1, 16, true, true}},
       {"wkv_step_groups", {&Tuning::wkv_step_groups, 4, 16, true, true}},
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
+      {"short_rows", {&Tuning::short_rows, 0, 4096, false, false}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
       {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},

@@ -57,6 +57,7 @@ struct Tuning {
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
   uint32_t layout = 1;            // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
   uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
+  uint32_t short_rows = 0;        // of Programs for short prompts, powers of two added up (80: 16 and 64); 1: none; 0: chosen
   uint32_t in_flight = 4;         // tickets
 };
 

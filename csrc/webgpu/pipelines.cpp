@@ -260,6 +260,11 @@ void Pipelines::finish() {
   if (!error.empty()) throw DeviceError(message("[webgpu] ", device_.info().name, ": ", error));
 }
 
+size_t Pipelines::size() const {
+  const std::scoped_lock lock(mutex_);
+  return kernels_.size();
+}
+
 BindGroupHandle Pipelines::bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const {
   return bind(label, group_layout(bindings), numbers(bindings), ranges);
 }

@@ -46,6 +46,7 @@ class Pipelines {
   const Kernel& request(const std::string& label, const std::string& source, Bindings bindings, bool carries = false);
   // Throws DeviceError naming the kernel, with Dawn's message.
   void finish();
+  size_t size() const;  // kernels so far
 
   WGPUBindGroupLayout group_layout(Bindings bindings) const;  // of group 0
   WGPUBindGroupLayout state_layout() const { return state_.get(); }
@@ -75,7 +76,7 @@ class Pipelines {
   PipelineLayoutHandle main_pipeline_, main_halves_pipeline_, embed_pipeline_, parts_pipeline_, product_pipeline_, choice_pipeline_,
       draw_pipeline_, state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_;
   std::map<Bindings, PipelineLayoutHandle> carrying_pipelines_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };
 

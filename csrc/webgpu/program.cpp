@@ -62,7 +62,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
     const uint32_t rows = std::max<uint32_t>(1, static_cast<uint32_t>(sequence.tokens.size()));
     if (rows > shape_.rows - work.rows)
       throw InputError(message("[webgpu] submit: expected at most ", shape_.rows, " tokens"));
-    uint32_t* info = params_.data() + 4 * (1 + s);
+    uint32_t* info = params_.data() + 4 * (1 + shape_.rows + s);
     info[0] = work.rows;
     info[1] = rows;
     sequence_rows_.push_back({work.rows, rows});
@@ -71,7 +71,7 @@ DeviceProgram::Work DeviceProgram::prepare(std::span<const Sequence> sequences) 
       if (!sequence.tokens.empty() && (token < 0 || static_cast<uint32_t>(token) >= model_->plan->n_vocab)) {
         throw InputError(message("[webgpu] submit: expected token ids below ", model_->plan->n_vocab, ", got ", token));
       }
-      uint32_t* row = params_.data() + 4 * (1 + shape_.sequences + work.rows + r);
+      uint32_t* row = params_.data() + 4 * (1 + work.rows + r);
       row[0] = compiled_.table_rows ? work.rows + r : static_cast<uint32_t>(token);
       row[1] = s;
     }

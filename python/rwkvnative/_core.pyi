@@ -49,6 +49,7 @@ class EngineInfo(TypedDict):
     prefill_rows: int
     max_batch: int
     scratch_bytes: int
+    programs: int
 
 class Ceilings(TypedDict):
     """What a device can do at best; 0 where it cannot or was not asked."""

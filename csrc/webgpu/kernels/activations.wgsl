@@ -3,7 +3,7 @@
 // (d, d * sum of the first 16 codes, d * sum of the last 16, d * sum of all). A row's codes are two planes, the first halves of
 // all units and then the second halves: neighbouring threads read neighbouring vectors. Addresses are in vec4.
 @group(0) @binding(1) var<storage, read_write> act: array<vec4<u32>>;
-// [0] = (rows, sequences, 0, 0); then (first row, rows, 0, 0) of each sequence; then (token or -1, sequence, 0, 0) of each row.
+// [0] = (rows, sequences, head rows, 0); then (token or -1, sequence, 0, 0) of each row; then (first row, rows, 0, 0) of each sequence.
 @group(0) @binding(2) var<storage, read> params: array<vec4<u32>>;
 
 fn act_f32(index: u32) -> f32 {

@@ -9,7 +9,7 @@
 
 fn run(workgroup: vec3<u32>, thread: u32) {
   let row = workgroup.x;
-  let info = params[1u + kSequences + row];
+  let info = params[1u + row];
   var token = info.x;
   if (bitcast<i32>(token) < 0) { token = tokens[info.y]; }
   let mine = token >= kFirstToken && token - kFirstToken < kTokens;

@@ -10,7 +10,7 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let out_row = workgroup.x;
   var row = out_row;
   if (!kAllRows && !kOneRow) {
-    let sequence = params[1u + out_row];
+    let sequence = params[1u + kRows + out_row];
     row = sequence.x + sequence.y - 1u;
   }
   let wanted = workgroup.y * kChunk + thread;

@@ -49,7 +49,7 @@ fn make_mix(number: u32, row: u32, quad: u32, exists: bool, h: vec4<f32>, previo
 
 fn run(workgroup: vec3<u32>, thread: u32) {
   let row = workgroup.x;
-  let sequence = sequences[params[1u + kSequences + row].y];
+  let sequence = sequences[params[1u + row].y];
   if (sequence.y == 0u) { return; }
   var h = normed_row(row, thread);
   var previous = Quads();
