@@ -60,11 +60,7 @@ void Compiler::add_argmax() {
     text.constant("kFirst", first)
         .constant("kSlice", kSlice)
         .constant("kVocabulary", plan_.n_vocab)
-        .constant("kCount", slices);
-    text.constant("kIn", 0u)
-        .constant("kInStride", slices)
-        .constant("kOut", 0u)
-        .constant("kOutStride", slices)
+        .constant("kCount", slices)
         .file("argmax");
     if (first) cost_ = choice_cost(plan_);
     dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind("argmax"), Grid::Sequences,
@@ -90,7 +86,7 @@ void Compiler::add_candidates() {
   if (compiled_.candidates_on_host) return;
   ShaderText text = choice_text(logits, std::bit_floor(std::min(kMostTopKThreads, max_threads_)));
   text.constant("kSlice", kSlice).constant("kKeep", k).constant("kVocabulary", plan_.n_vocab);
-  text.constant("kResult", 0u).constant("kResultStride", compiled_.result_stride).file("sort").file("top_k");
+  text.constant("kResultStride", compiled_.result_stride).file("sort").file("top_k");
   cost_ = choice_cost(plan_);
   dispatch("top_k", text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, 1);
 }

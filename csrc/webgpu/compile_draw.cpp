@@ -81,7 +81,7 @@ void Compiler::add_draw() {
   };
   add_bias();
   if (penalties) {
-    ShaderText text = begin(kHistoryWorkgroup).constant("kFirst", 1u).file("draw_history");
+    ShaderText text = begin(kHistoryWorkgroup).file("draw_history");
     dispatch("draw_history", text.str(), Bindings::Draw, bind("draw_history", compiled_.used), Grid::History, kHistoryWorkgroup);
   }
   ShaderText sort = begin(runs.sort_workgroup).file("sort").file("draw_scan").file("draw_sort");

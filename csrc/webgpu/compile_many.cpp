@@ -123,7 +123,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     ShaderText text = begin(groups * (n / 4), 8);
     text.file("weights").file("activations");
     inputs(text), before(text), after(text);
-    text.file("wkv7_step");
+    text.file("wkv7_head").file("wkv7_step");
     cost_ = wkv7_cost(plan_);
     dispatch_states("wkv7 step", text, "vec4<f32>", 16, &group, Grid::StatesSequences, plan_.n_head, op.layer, op.state_part);
   } else {

@@ -84,7 +84,7 @@ void Compiler::add_wkv7(const Wkv7Op& op, size_t op_index) {
   size_t lora = compiled_.lora_slots;
   for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG"}) text.constant(name, slot(lora++).values);
   wkv7_vectors(text, op, group);
-  text.file("weights").file("activations");
+  text.file("weights").file("activations").file("wkv7_head");
   std::string store;
   if (quantize) {
     text.constant("kOutCodes", out.codes).constant("kOutHeads", out.heads).file("quantize_quad");
@@ -176,7 +176,7 @@ void Compiler::add_wkv7_rows(const Wkv7Op& op, size_t op_index) {
   text.constant("kVFirst", at(op.v_first));
   for (const auto& [name, out] : wkv7_rows_outs()) text.constant(name, out);
   wkv7_vectors(text, op, group);
-  text.file("weights").file("activations").file("float_weights");
+  text.file("weights").file("activations").file("float_weights").file("wkv7_head");
   const auto lora = [&](const LoraRow& row, TensorId weight, SlotId hidden) {
     const PlacedRows& rows = placed(group, weight);
     count(rows, plan_.tensor(weight), false);

@@ -1,5 +1,5 @@
-// The best entry of a slice: kFirst: of the logits kSlice * workgroup.x ..., into entries[kOut ...]; else of the entries
-// kIn ..., n = kCount, whose id becomes the sequence's token. workgroup.y is the sequence. Exact; ties go to the lower id.
+// kFirst: the best entry of a slice, of the logits kSlice * workgroup.x ..., into entries[workgroup.x] of the sequence's kCount; else the
+// best of these, whose id becomes the sequence's token. workgroup.y is the sequence. Exact; ties go to the lower id.
 var<workgroup> best: array<vec2<u32>, kWorkgroup>;
 
 @compute @workgroup_size(kWorkgroup)
@@ -14,7 +14,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
   } else {
     for (var at = thread; at < kCount; at += kWorkgroup) {
-      let entry = entries[kIn + sequence * kInStride + at];
+      let entry = entries[sequence * kCount + at];
       if (comes_first(entry, mine)) { mine = entry; }
     }
   }
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   if (thread == 0u) {
     if (kFirst) {
-      entries[kOut + sequence * kOutStride + workgroup.x] = best[0];
+      entries[sequence * kCount + workgroup.x] = best[0];
     } else {
       tokens[sequence] = best[0].y;
     }

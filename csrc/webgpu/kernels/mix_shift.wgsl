@@ -2,10 +2,6 @@
 //   mixed = h + (previous - h) lerp with h = (x - mean) / deviation * weight + bias
 // weights: the norm's vectors, lerp of each mix (part.input). act: x. state: the h of the token before, read from one buffer by all
 // workgroups; one more, which has no matrix, writes this token's to another.
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
-
 // What a thread needs of memory to mix its quads: asked for before anything else, the weights after it.
 struct Vectors {
   x: Quads,

@@ -2,10 +2,6 @@
 //
 // weights: the norm's vectors. act: x in; out as float32, int8 or both. A workgroup takes kChunk quads of an output row
 // (workgroup.x the row, workgroup.y the chunk) and the statistics of all of it.
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
-
 fn run(workgroup: vec3<u32>, thread: u32) {
   let out_row = workgroup.x;
   var row = out_row;

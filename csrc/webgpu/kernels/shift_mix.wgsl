@@ -16,10 +16,6 @@ struct Mix {
 
 $MIXES
 
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
-
 fn slot_stats(row: u32, thread: u32) -> vec2<f32> {
   let at = kX + row * kXStride;
   return row_stats(act_quads(at, thread), act_f32(4u * at), thread);

@@ -5,10 +5,6 @@
 // states: the h of each sequence's last token, [kWidth], read and replaced.
 // One workgroup a row; thread t makes quads t, t + kWorkgroup, ... of every mix, so that the norms are computed once. The
 // workgroup of a sequence's first row, the only reader of its state, writes the new state too. All float32.
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
-
 // h of a row, this thread's quads.
 fn normed_row(row: u32, thread: u32) -> Quads {
   let at = kX + row * kXStride;

@@ -1,5 +1,5 @@
-// The kKeep best logits of a sequence (workgroup.y), sorted, into entries[kResult + 1 ...], and log sum exp of all of its
-// kVocabulary logits into entries[kResult]. Exact; ties go to the lower id.
+// The kKeep best logits of a sequence (workgroup.y), sorted, into entries[1 ...] of the sequence's, and log sum exp of all of its
+// kVocabulary logits into the first. Exact; ties go to the lower id.
 // The logits id = stripe (mod kSlice) have a best one; the kKeep-th best of these bests is no better than the kKeep-th best logit.
 // So what is no worse than that, hardly more than kKeep logits, is collected and sorted. Where it does not fit, because very many
 // logits are equal, slice after slice is sorted together with the best ones so far.
@@ -61,7 +61,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   }
   let whole = total(thread, sum);
   if (thread == 0u) {
-    entries[kResult + sequence * kResultStride] = vec2(bitcast<u32>(key_logit(most) + log(whole)), 0u);
+    entries[sequence * kResultStride] = vec2(bitcast<u32>(key_logit(most) + log(whole)), 0u);
     n_collected = atomicLoad(&collected);
   }
   let n = workgroupUniformLoad(&n_collected);
@@ -82,5 +82,5 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       sort(thread, kSlice);
     }
   }
-  for (var i = thread; i < kKeep; i += kWorkgroup) { entries[kResult + 1u + sequence * kResultStride + i] = sorted[i]; }
+  for (var i = thread; i < kKeep; i += kWorkgroup) { entries[sequence * kResultStride + 1u + i] = sorted[i]; }
 }

@@ -24,8 +24,12 @@ fn packed_unit(codes: vec4<u32>, x: u32, y: u32, z: u32) -> Packed {
   return Packed(codes, vec4(0u), vec4(x, y, z, 0u));
 }
 
+// Words and quads of what lies in the weights as it is in the file: vectors.
 fn weight_word(index: u32) -> u32 {
   return weights[index >> 2u][index & 3u];
+}
+fn weight_vec4(at: u32) -> vec4<f32> {
+  return bitcast<vec4<f32>>(weights[at]);
 }
 
 // The word of a float16, by the number of the half in its row, and which of its halves.
@@ -35,10 +39,6 @@ fn row_half_word(row: u32, index: u32) -> u32 {
 fn half_of(word: u32, index: u32) -> f32 {
   let pair = unpack2x16float(word);
   return select(pair.x, pair.y, (index & 1u) == 1u);
-}
-
-fn weight_byte(index: u32) -> u32 {
-  return (weight_word(index >> 2u) >> (8u * (index & 3u))) & 255u;
 }
 
 fn nibbles(codes: vec4<u32>) -> Block {

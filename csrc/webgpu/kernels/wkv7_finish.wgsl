@@ -8,10 +8,6 @@ const kQuadsOfHead = kHeadSize / 4u;
 
 var<workgroup> sums: array<vec2<f32>, kQuads>;   // of y and of r k r_k, then of the squares of y - mean
 
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
-
 // The sum over the head that quad `quad` belongs to.
 fn head_sum(quad: u32) -> vec2<f32> {
   let head = quad / kQuadsOfHead * kQuadsOfHead;

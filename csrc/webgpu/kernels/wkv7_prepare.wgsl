@@ -12,9 +12,6 @@ var<workgroup> squares: array<f32, kQuads>;
 fn sigmoid(x: vec4<f32>) -> vec4<f32> {
   return 1.0 / (1.0 + exp(-x));
 }
-fn weight_vec4(at: u32) -> vec4<f32> {
-  return bitcast<vec4<f32>>(weights[at]);
-}
 fn set_act(at: u32, value: vec4<f32>) {
   act[at] = bitcast<vec4<u32>>(value);
 }

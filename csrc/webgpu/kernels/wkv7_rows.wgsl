@@ -11,23 +11,6 @@
 const kChannelLanes = kWorkgroup / kHeadSize;
 const kKeyQuads = kHeadSize / 4u / kLanes;
 
-var<workgroup> head_r: array<vec4<f32>, kHeadSize / 4u>;
-var<workgroup> head_w: array<vec4<f32>, kHeadSize / 4u>;
-var<workgroup> head_k: array<vec4<f32>, kHeadSize / 4u>;
-var<workgroup> head_kk: array<vec4<f32>, kHeadSize / 4u>;    // not yet normalized
-var<workgroup> head_kk_a: array<vec4<f32>, kHeadSize / 4u>;  // likewise
-
-fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(-x));
-}
-
-// Value `channel` of a [C] vector of the weights, and of a slot, by their vec4 addresses.
-fn channel_weight(vector: u32, channel: u32) -> f32 {
-  return bitcast<f32>(weight_word(4u * vector + channel));
-}
-fn channel_act(slot: u32, channel: u32) -> f32 {
-  return act_f32(4u * slot + channel);
-}
 fn lora_dot(octet: Octet, hidden: u32) -> f32 {
   return dot(octet.low, act_vec4(hidden)) + dot(octet.high, act_vec4(hidden + 1u));
 }

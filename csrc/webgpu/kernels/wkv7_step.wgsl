@@ -13,24 +13,8 @@ const kKeyQuads = kKeys / 4u;
 
 var<workgroup> partial_kk: array<vec4<f32>, kWorkgroup>;
 var<workgroup> partial_y: array<vec4<f32>, kWorkgroup>;
-var<workgroup> head_r: array<vec4<f32>, kValueQuads>;
-var<workgroup> head_w: array<vec4<f32>, kValueQuads>;
-var<workgroup> head_k: array<vec4<f32>, kValueQuads>;
-var<workgroup> head_kk: array<vec4<f32>, kValueQuads>;   // not yet normalized
-var<workgroup> head_kk_a: array<vec4<f32>, kValueQuads>; // likewise
 var<workgroup> head_v: array<vec4<f32>, kValueQuads>;
 var<workgroup> head_out: array<vec4<f32>, kValueQuads>;
-
-fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(-x));
-}
-// Value `channel` of a [C] vector of the weights, and of a slot's row, by their vec4 addresses.
-fn channel_weight(vector: u32, channel: u32) -> f32 {
-  return bitcast<f32>(weight_word(4u * vector + channel));
-}
-fn channel_act(row: u32, channel: u32) -> f32 {
-  return act_f32(4u * row + channel);
-}
 
 fn run(workgroup: vec3<u32>, thread: u32) {
   let sequence = sequences[workgroup.y];
