@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import threading
 from pathlib import Path
 
@@ -329,6 +331,55 @@ def test_threads_do_not_disturb_each_other(model: Model) -> None:
     for thread in threads:
         thread.join()
     assert together == alone
+
+
+@pytest.mark.parametrize("prompt", [[1] * 2000, [[1] * 2000, [2] * 2000]], ids=["one", "batch"])
+def test_a_stream_is_closed_while_it_is_read(model: Model, prompt: list) -> None:
+    """By another thread, and by a callback of its own: it ends before the next step, and nothing else is disturbed."""
+    reads: list[tuple[int, int]] = []
+
+    def close(done: int, total: int) -> None:
+        reads.append((done, total))
+        if elsewhere:
+            thread = threading.Thread(target=stream.close)
+            thread.start()
+            thread.join()
+        else:
+            stream.close()
+
+    for elsewhere in (True, False):
+        reads.clear()
+        stream = model.generate(prompt, 5, progress=close, stream=True)
+        assert list(stream) == []
+        assert len(reads) == 1 and reads[0][0] < reads[0][1], "it must not read the whole prompt first"
+        results = stream.results if isinstance(prompt[0], list) else [stream.result]
+        assert all(r.finish_reason == "cancelled" and r.tokens == [] for r in results)
+        stream.close()
+
+
+@pytest.mark.parametrize("prompt", [[1] * 2000, [[1] * 2000]], ids=["one", "batch"])
+def test_a_stream_has_one_reader(model: Model, prompt: list) -> None:
+    def read_too(done: int, total: int) -> None:
+        with pytest.raises(RwkvError, match="is being read already"):
+            next(stream)
+        seen.append(done)
+
+    seen: list[int] = []
+    stream = model.generate(prompt, 1, progress=read_too, stream=True, temperature=0)
+    assert len(list(stream)) == 1 and len(seen) > 0
+
+
+def test_results_and_states_are_pickled(model: Model) -> None:
+    result = model.generate("hello", 6, seed=1)
+    again = pickle.loads(pickle.dumps(result))
+    assert again == result and again.raw_text == result.raw_text and again.timings == result.timings
+    with pytest.raises(RwkvError, match="pickled has no state"):
+        _ = again.state
+    state = pickle.loads(pickle.dumps(result.state))
+    assert model.generate(" world", 6, seed=1, state=state).tokens == model.generate(" world", 6, seed=1, state=result.state).tokens
+    for cannot in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"open it in each process with Model\("):
+            cannot(model)
 
 
 # ---- bad input ----

@@ -261,6 +261,20 @@ def test_a_tuned_model_is_loaded_tuned(tmp_path, monkeypatch):
     assert seen == [key]
 
 
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, cache):
+    """The command says so before it tunes; a model is tuned all the same."""
+    cache.write_text("a file where the folder should be")
+    device = webgpu_devices.require("llvmpipe")
+    path = tmp_path / "tiny.gguf"
+    synthetic.make_model(path, n_layer=1, n_vocab=300)
+    monkeypatch.setattr("rwkvnative.bench.tuner.tune", lambda engine, **_: pytest.fail("it was tuned in vain"))
+    got = CliRunner().invoke(app, ["tune", "-m", str(path), "--device", device])
+    assert got.exit_code == 2 and "cannot make this folder" in got.stderr
+    monkeypatch.setattr("rwkvnative.bench.tuner.tune", lambda engine: tuner.Tuning("workgroup=64", [], []))
+    with pytest.warns(TuningWarning, match="later ones will not be: .*cannot make this folder"), Model(path, device, tune=True) as model:
+        assert model.n_vocab == 300
+
+
 def test_the_command_tunes_and_stores(tmp_path, monkeypatch, cache):
     device = webgpu_devices.require("llvmpipe")
     monkeypatch.setattr("rwkvnative.bench.tuner.tune", lambda engine, **_: tune(engine, variants=["unroll=2", "rows=9"], rows=[1], repeats=1, warm_seconds=0))

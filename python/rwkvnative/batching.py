@@ -11,9 +11,10 @@ one to read and one to write, so that a step can be repeated for a sampler that 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ import numpy.typing as npt
 
 from .checks import callback, integer
 from .errors import DeviceError, InputError, RwkvError
-from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run
+from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run, one_reader
 from .sampling import Candidates
 from .sampling.candidates import not_usable
 from .sampling.chain import DEVICE_K
@@ -113,6 +114,7 @@ class _Batch:
     def __init__(self, model: Model, runs: Sequence[_Run], places: int, progress: Progress | None) -> None:
         self.runs = runs
         self.finished = [False] * len(runs)
+        self.cancelled = False  # by another thread, or a callback: heard before the next step
         self.burst_seconds = STREAM_SECONDS
         self._engine = model._open_engine()
         self._n_vocab = model.n_vocab
@@ -127,10 +129,10 @@ class _Batch:
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
         self._seconds_per_token = 0.0
 
-    def pieces(self) -> Iterator[tuple[int, str]]:
+    def pieces(self) -> Generator[tuple[int, str], None, None]:
         """Yields (index, text) as text becomes free (never empty)."""
         try:
-            while self._waiting or self._active:
+            while (self._waiting or self._active) and not self.cancelled:
                 yield from self._enter()
                 if self._active:
                     yield from self._burst() if self._all_on_device() else self._step()
@@ -402,23 +404,25 @@ class BatchStream:
     Pieces of one prompt come in order, those of different prompts as they are made; joined by index they are the texts. A
     piece never ends inside a character, and text that may turn out to be a stop string waits until that is decided.
     `result(index)` has a prompt's whole generation as soon as it is finished, `results` all of them at the end. Breaking off
-    early is fine: `close()`, or leaving a ``with`` block, ends all with what there is.
+    early is fine: `close()`, or leaving a ``with`` block, ends all with what there is. One thread reads a stream; any may close it.
     """
 
     def __init__(self, batch: _Batch) -> None:
         self._batch = batch
         self._pieces = batch.pieces()
         self._done = False
+        self._reading = threading.Lock()
 
     def __iter__(self) -> BatchStream:
         return self
 
     def __next__(self) -> tuple[int, str]:
-        try:
-            return next(self._pieces)
-        except BaseException:  # the end, an error, Ctrl-C
-            self._done = True
-            raise
+        with one_reader(self._reading):
+            try:
+                return next(self._pieces)
+            except BaseException:  # the end, an error, Ctrl-C
+                self._done = True
+                raise
 
     def __len__(self) -> int:
         return len(self._batch.runs)
@@ -431,13 +435,20 @@ class BatchStream:
         return self.results
 
     def close(self) -> None:
-        """End here; `results` then has what was generated so far, "cancelled" where that is not the whole."""
-        self._pieces.close()  # type: ignore[attr-defined]
-        if not self._done:
-            self._done = True
-            for i, run in enumerate(self._batch.runs):
-                if not self._batch.finished[i]:
-                    run.assembler.finish()
+        """End here; `results` then has what was generated so far, "cancelled" where that is not the whole. While another thread
+        reads, or in a callback of the stream's own, it ends before the next step."""
+        self._batch.cancelled = True
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            self._pieces.close()
+            if not self._done:
+                self._done = True
+                for i, run in enumerate(self._batch.runs):
+                    if not self._batch.finished[i]:
+                        run.assembler.finish()
+        finally:
+            self._reading.release()
 
     def __enter__(self) -> BatchStream:
         return self

@@ -274,7 +274,8 @@ class ChatStream(GenerationStream):
 
     def close(self) -> None:
         super().close()
-        self._record()
+        if self._done:  # else another thread reads, and comes to the end of it
+            self._record()
 
     def _record(self) -> None:
         if not self._recorded:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -82,14 +83,21 @@ class Generation:
     seed: int | None
     timings: Timings
     raw_text: str = field(repr=False)
-    _run: _Run = field(repr=False, compare=False)
+    _run: _Run | None = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without the model, and so without `state`: for results that one process sends to another."""
+        return Generation, (*(getattr(self, item.name) for item in fields(self) if item.name != "_run"), None)
+
     @property
     def state(self) -> State:
-        """The state after the prompt and all of `tokens`: generate again with it to go on. Made when first asked for."""
+        """The state after the prompt and all of `tokens`: generate again with it to go on. Made when first asked for. RwkvError if
+        the generation was pickled, or the model is closed."""
+        if self._run is None:
+            raise RwkvError("[generate] a generation that was pickled has no state: take it before, a State can be pickled itself")
         return self._run.state()
 
 
@@ -117,6 +125,7 @@ class _Run:
         self.tokens: list[int] = []
         self.finish_reason: FinishReason = "cancelled"
         self.stop: str | int | None = None
+        self.cancelled = False  # by another thread, or a callback: heard before the next step
         self.prompt_seconds = 0.0
         self.generated_seconds = 0.0
         self._engine = model._open_engine()
@@ -139,17 +148,17 @@ class _Run:
 
     # ---- the loop ----
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Generator[str, None, None]:
         """Yields text as it becomes free (never empty). Finishes with `finish_reason` set."""
         try:
             begin = time.perf_counter()
             self._read_prompt()
             self.prompt_seconds = time.perf_counter() - begin
-            if self.max_tokens == 0:
+            if self.max_tokens == 0 and not self.cancelled:
                 self.finish_reason = "length"
                 return
             steps = self._device_steps() if self._on_device() else self._host_steps()
-            while True:
+            while not self.cancelled:
                 begin = time.perf_counter()
                 more = next(steps, False)
                 if self.keep_prompt_state and self._n_read == len(self.prompt):
@@ -179,6 +188,8 @@ class _Run:
             self._n_read = end
             if self.progress is not None:
                 self.progress(end, n)
+            if self.cancelled:
+                return
 
     def _on_device(self) -> bool:
         """Whether the device chooses the tokens, so that it need not wait for the host between them."""
@@ -317,27 +328,41 @@ class _Run:
             return State._on_device(self._front.copy(), self.model)
 
 
+@contextmanager
+def one_reader(lock: threading.Lock) -> Iterator[None]:
+    """Holds the lock; RwkvError if someone else does."""
+    if not lock.acquire(blocking=False):
+        raise RwkvError("[generate] this stream is being read already, by another thread or by the one that called this back")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class GenerationStream:
     """Iterates over the new text in pieces; afterwards `result` has the whole.
 
     A piece never ends inside a character, and text that may turn out to be a stop string waits until that is decided.
-    Breaking off early is fine: `close()`, or leaving a ``with`` block, ends the generation with what there is.
+    Breaking off early is fine: `close()`, or leaving a ``with`` block, ends the generation with what there is. One thread reads a
+    stream; any may close it.
     """
 
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._pieces = run.pieces()
         self._done = False
+        self._reading = threading.Lock()
 
     def __iter__(self) -> GenerationStream:
         return self
 
     def __next__(self) -> str:
-        try:
-            return next(self._pieces)
-        except BaseException:  # the end, an error, Ctrl-C
-            self._done = True
-            raise
+        with one_reader(self._reading):
+            try:
+                return next(self._pieces)
+            except BaseException:  # the end, an error, Ctrl-C
+                self._done = True
+                raise
 
     def read(self) -> Generation:
         """Read the stream to its end and return the whole."""
@@ -347,11 +372,18 @@ class GenerationStream:
         return self.result
 
     def close(self) -> None:
-        """End the generation here; `result` then has what was generated so far."""
-        self._pieces.close()  # type: ignore[attr-defined]
-        if not self._done:
-            self._done = True
-            self._run.assembler.finish()
+        """End the generation here; `result` then has what was generated so far. If another thread is reading, or this is called by
+        the stream's own progress callback, the reader's iteration ends before its next step, and `result` is there after that."""
+        self._run.cancelled = True
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
+            self._pieces.close()
+            if not self._done:
+                self._done = True
+                self._run.assembler.finish()
+        finally:
+            self._reading.release()
 
     def __enter__(self) -> GenerationStream:
         return self

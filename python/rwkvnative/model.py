@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -129,14 +130,18 @@ class Model:
         engine = self._open_engine()
         if not engine.tuning_variants():
             return
-        from .bench.tuning_cache import apply_cached, identity, load, store
+        from .bench.tuning_cache import TuningWarning, apply_cached, identity, load, store
 
         key = identity(engine, self.config, tensors, numerics)
         if tune and load(key) is None:
             from .bench.tuner import tune as run
 
             found = run(engine)
-            store(key, found.text, {p.name: {"default_seconds": p.default_seconds, "seconds": p.seconds} for p in found.phases})
+            measured = {p.name: {"default_seconds": p.default_seconds, "seconds": p.seconds} for p in found.phases}
+            try:
+                store(key, found.text, measured)
+            except FileError as error:
+                warnings.warn(f"this model is tuned, but later ones will not be: {error}", TuningWarning, stacklevel=3)
         else:
             apply_cached(engine, key)
 
@@ -208,6 +213,9 @@ class Model:
         return f"<Model {self.name!r}: {self.arch}, {self.n_layer} layers x {self.n_embd}, {self.n_vocab} tokens, {where}>"
 
     # ---- life ----
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a Model cannot be pickled or copied: open it in each process with Model({str(self.path)!r})")
 
     def close(self) -> None:
         """Give the device memory and the file back once the last state or running call lets go of them. Any use afterwards

@@ -142,6 +142,10 @@ class State:
         assert self._arrays is not None
         return State._on_host({k: v.copy() for k, v in self._arrays.items()}, self.fingerprint, self._name())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with its numbers, as `save` writes them."""
+        return State._on_host, (self._read(), self.fingerprint, self._name())
+
     def __copy__(self) -> State:
         return self.copy()
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from .. import _core
 from ..errors import FileError, InputError
-from ..files import NewFile
+from ..files import NewFile, check_writable
 
-__all__ = ["TuningWarning", "apply_cached", "entry_path", "identity", "load", "store"]
+__all__ = ["TuningWarning", "apply_cached", "entry_path", "identity", "load", "prepare", "store"]
 
 _VERSION = 1
 _MUST_MATCH = ("driver", "kernels", "version")
@@ -58,7 +58,7 @@ def load(key: dict[str, Any]) -> str | None:
         text, found = entry["tuning"], entry["key"]
         if not isinstance(text, str) or not isinstance(found, dict):
             raise TypeError("expected a text and a key")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         _warn(path, f"the tuning stored in {path} is damaged ({error}) and ignored; `rwkvnative tune` replaces it")
@@ -70,14 +70,21 @@ def load(key: dict[str, Any]) -> str | None:
     return text
 
 
-def store(key: dict[str, Any], text: str, measured: dict[str, Any]) -> Path:
-    """Write an entry, all of it or nothing. `measured` is kept beside it for people. FileError if it cannot be written."""
+def prepare(key: dict[str, Any]) -> Path:
+    """The file of an entry, in a folder that is there; FileError if it cannot be written, which is better known before tuning."""
     path = entry_path(key)
-    document = json.dumps({"key": key, "tuning": text, "measured": measured}, indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"[tune] {path.parent}: cannot make this folder: {error.strerror or error}") from None
+    check_writable(path, "[tune]")
+    return path
+
+
+def store(key: dict[str, Any], text: str, measured: dict[str, Any]) -> Path:
+    """Write an entry, all of it or nothing. `measured` is kept beside it for people. FileError if it cannot be written."""
+    path = prepare(key)
+    document = json.dumps({"key": key, "tuning": text, "measured": measured}, indent=1)
     with NewFile(path, "[tune]") as file:
         file.write(document.encode())
     _warned.discard(path)

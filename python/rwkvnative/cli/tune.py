@@ -29,10 +29,11 @@ def tune(
 ) -> None:
     """Try kernel variants on this device with a model's shapes, keep the fastest, and remember them."""
     from ..bench.tuner import tune as run
-    from ..bench.tuning_cache import TuningWarning, store
+    from ..bench.tuning_cache import TuningWarning, prepare, store
 
     check_timing("tune", repetitions, warm)
     for subject in subjects(model, random, device, None, numerics):
+        prepare(subject.identity)
         with warnings.catch_warnings(record=True) as caught, ProgressBar("tuning") as progress:
             warnings.simplefilter("always", TuningWarning)
             tuning = run(subject.engine, rows=None if prompt else [1], repeats=repetitions, warm_seconds=warm, progress=progress)
