@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -333,11 +334,35 @@ def test_ctrl_c_between_submits(model, device):
     engine = open_engine(model, device)
     tokens = random_tokens(100_000)
     states = [engine.new_state(), engine.new_state()]
-    timer = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        engine.forward_batch([tokens, tokens], states, states, "none")
-    timer.join()
+    engine.forward_batch([tokens[:300]] * 2, states, states, "none")  # compiles
+    begin = time.process_time()
+    engine.forward_batch([tokens[:2000]] * 2, states, states, "none")
+    whole = 50 * (time.process_time() - begin)
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        while not interrupted.is_set():  # until the main thread is in the call
+            time.sleep(0.02)
+            signal.raise_signal(signal.SIGINT)
+
+    def once(*_: object) -> None:
+        if not interrupted.is_set() and begun:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    begun = False
+    before = signal.signal(signal.SIGINT, once)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begin, begun = time.process_time(), True
+            engine.forward_batch([tokens, tokens], states, states, "none")
+        assert time.process_time() - begin < whole / 2, "it must not first read all"
+    finally:
+        interrupted.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     for state in states:
         assert all(np.isfinite(values).all() for values in state.read().values())
     engine.forward_batch([tokens[:3]] * 2, states, states)

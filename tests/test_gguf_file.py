@@ -351,10 +351,19 @@ def test_parsing_a_full_vocabulary_is_quick(tmp_path: Path) -> None:
     path = write_rwkv7(tmp_path / "big.gguf", tokens, [1] * 65536)
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.thread_time()  # of the processor: others that wait for it do not count
         GgufFile(path).close()
-        times.append(time.perf_counter() - started)
+        times.append(time.thread_time() - started)
     assert min(times) < 0.15, times  # measured: 0.02 s; GGUFReader takes 1.5 s
+
+
+def page_faults() -> int:
+    """Of this thread so far; 0 where the system does not count them."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_minflt
 
 
 def test_a_sparse_gigabyte_opens_at_once(tmp_path: Path) -> None:
@@ -364,9 +373,9 @@ def test_a_sparse_gigabyte_opens_at_once(tmp_path: Path) -> None:
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + entry)
     start = -(-(24 + len(entry)) // 32) * 32
     os.truncate(path, start + (1 << 30))
-    started = time.perf_counter()
+    before = page_faults()
     with GgufFile(path) as file:
-        assert time.perf_counter() - started < 0.5
+        assert page_faults() - before < 1000  # the tensor has 262144 pages, of which the system maps 16 at a time
         assert file.tensors["t"].n_bytes == 1 << 30
         assert len(file.tensor_bytes("t")) == 1 << 30
     os.truncate(path, start + (1 << 30) - 1)

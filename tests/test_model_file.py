@@ -87,7 +87,7 @@ def test_a_file_that_changes_is_an_error(path, where, what):
         budget = least_budget(path, device)
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
     done = subprocess.run([sys.executable, "-c", RUN, str(path), device, str(budget), what], capture_output=True, text=True,
-                          env=environment, timeout=120)
+                          env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     assert str(path) in done.stdout and done.stdout.endswith("still dead\n")
     assert ("written to" if what == "write" else "got 20000: the file was changed") in done.stdout

@@ -21,7 +21,7 @@ model = build_model(n_embd=32, head_size=16, n_layer=1, n_ff=64, n_vocab=40, ran
 """
 
 
-def in_new_process(code: str, seconds: float = 60) -> str:
+def in_new_process(code: str, seconds: float = 300) -> str:
     done = subprocess.run([sys.executable, "-c", BEGIN + code], cwd=os.path.dirname(__file__), capture_output=True, text=True,
                           timeout=seconds)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
