@@ -322,6 +322,27 @@ def interrupt(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
 
 
 @posix_only
+def test_ctrl_c_while_modules_are_imported() -> None:
+    """No traceback: the signal ends the process, which a shell shows as status 130."""
+    code = """
+import signal, sys
+from rwkvnative.__main__ import main
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            signal.raise_signal(signal.SIGINT)
+
+wanted = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+    for module, status in (("rwkvnative.cli", -signal.SIGINT), ("typer", -signal.SIGINT), ("rwkvnative.gguf_file", 130)):
+        done = subprocess.run([sys.executable, "-c", code, module, "info"], capture_output=True, timeout=PATIENCE, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b""), module
+
+
+@posix_only
 def test_ctrl_c_while_sampling(gguf: str) -> None:
     process = start("generate", "hello", "-m", gguf, "-n", "100000000", "--logit-bias", "0=-inf")
     assert process.stdout is not None

@@ -1,5 +1,21 @@
-"""``python -m rwkvnative``: the command line."""
+"""``rwkvnative`` and ``python -m rwkvnative``: the command line."""
 
-from .cli import main
+from __future__ import annotations
 
-main()
+import signal
+
+
+def main() -> None:
+    """Entry point of the ``rwkvnative`` script."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # else a shell started it with Ctrl-C ignored
+    if ours:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while modules are imported Ctrl-C just ends the process, without a traceback
+    from .cli import main as run
+
+    if ours:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+if __name__ == "__main__":
+    main()

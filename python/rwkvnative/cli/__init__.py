@@ -47,7 +47,7 @@ def _root(
 
 
 def main() -> None:
-    """Entry point of the ``rwkvnative`` script."""
+    """The whole program, once its modules are imported (see ``__main__``)."""
     open_missing_streams()
     try:
         with exit_status():  # of what happens before or after a command's own handling, of --help and --version
