@@ -33,7 +33,8 @@ def tune(
 
     check_timing("tune", repetitions, warm)
     for subject in subjects(model, random, device, None, numerics):
-        prepare(subject.identity)
+        if subject.engine.tuning_variants():
+            prepare(subject.identity)  # a cache that cannot be written is told of before minutes of tuning
         with warnings.catch_warnings(record=True) as caught, ProgressBar("tuning") as progress:
             warnings.simplefilter("always", TuningWarning)
             tuning = run(subject.engine, rows=None if prompt else [1], repeats=repetitions, warm_seconds=warm, progress=progress)
