@@ -309,6 +309,7 @@ class PyEngine {
     engine_->set_tuning(text);
   }
   std::vector<std::string> tuning_variants() const { return engine_->tuning_variants(); }
+  std::vector<uint32_t> prefill_choices() const { return engine_->prefill_choices(); }
   std::string kernels_id() const { return engine_->kernels_id(); }
 
   py::dict profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds) {
@@ -629,6 +630,7 @@ void bind_engine(py::module_& m) {
            "Times a step of `rows` tokens op by op. rows == sequences: greedy decoding; else a chunk of a prompt.")
       .def("set_tuning", &PyEngine::set_tuning, py::arg("text"), "Kernel constants in the backend's own syntax; \"\": its defaults.")
       .def("tuning_variants", &PyEngine::tuning_variants, "Texts for set_tuning that are worth trying.")
+      .def("prefill_choices", &PyEngine::prefill_choices, "Numbers for \"prefill_rows=\" in set_tuning that are worth trying.")
       .def_property_readonly("kernels_id", &PyEngine::kernels_id, "Changes when the backend's kernels do.")
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),

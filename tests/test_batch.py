@@ -373,15 +373,16 @@ def test_scratch_is_bounded_and_reported(model, device):
     engine = open_engine(model, device)
     states = [engine.new_state() for _ in range(70)]
     one = tokens_of([1])
-    seen = set()
+    shared, seen = engine.info["scratch_bytes"], set()
     for n in (*range(1, 70), *range(70, 0, -1)):
         engine.forward_batch([one] * n, states[:n], states[:n])
         seen.add(engine.info["scratch_bytes"])
-    assert min(seen) > 0 and len(seen) <= 8  # 1, 2, 4, ... 128 rows
+    assert min(seen) > shared and len(seen) <= 8  # 1, 2, 4, ... 128 rows
     for k in range(1, 60):  # a program for each k
         engine.candidates_batch([one] * 2, states[:2], states[:2], k, [None] * 2)
     bytes_of_many = engine.info["scratch_bytes"]
     for k in range(60, 120):
         engine.candidates_batch([one] * 2, states[:2], states[:2], k, [None] * 2)
-    assert engine.info["scratch_bytes"] <= 1.2 * bytes_of_many
-    assert engine.info["device_bytes"] > 0
+    assert engine.info["scratch_bytes"] - shared <= 1.2 * (bytes_of_many - shared)
+    # The CPU reads weights where the file has them, and has memory that all Programs share.
+    assert (engine.info["device_bytes"] > 0) == (shared == 0) == (not device.startswith("cpu"))

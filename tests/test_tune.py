@@ -50,6 +50,9 @@ class FakeEngine:
     def tuning_variants(self):
         return ["x=1", "x=2", "slow", "whole=1"]
 
+    def prefill_choices(self):
+        return []
+
     def set_tuning(self, text):
         if ":whole=1" in text or "bad" in text:
             raise InputError(f"unknown {text}")
@@ -216,16 +219,6 @@ def test_applying_what_is_stored(monkeypatch):
 
 
 # ---- on devices ----
-
-
-def test_the_cpu_has_nothing_to_tune(tmp_path, cache):
-    got = CliRunner().invoke(app, ["tune", "--random", "tiny", "--device", "cpu"])
-    assert got.exit_code == 2 and "the cpu backend has nothing to tune" in got.stderr
-    path = tmp_path / "tiny.gguf"
-    synthetic.make_model(path, n_vocab=300)
-    with Model(path, "cpu", tune=True) as model:
-        assert model.forward(1)[0].shape == (300,)
-    assert not cache.exists()
 
 
 def test_a_tuned_model_is_loaded_tuned(tmp_path, monkeypatch):

@@ -159,12 +159,13 @@ class LoadedModel {
   virtual ~LoadedModel() = default;
   virtual std::unique_ptr<State> create_state() = 0;
   virtual std::unique_ptr<Program> compile(const Shape& shape) = 0;
-  virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device
+  virtual uint32_t prefill_rows() const = 0;  // the chunk length that suits the device, or that Backend::set_tuning asked for
   virtual uint32_t logits_rows() const { return prefill_rows(); }  // the most rows of a submit that logits are made of
   // Fewer rows, rising, that Programs for short prompts should be compiled for. None where a Program takes the time of what a
   // submit brings, whatever it was compiled for.
   virtual std::vector<uint32_t> short_rows() const { return {}; }
-  virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages
+  virtual uint64_t device_bytes() const = 0;  // what load() allocated beside the file's own pages, but for:
+  virtual uint64_t scratch_bytes() const { return 0; }  // memory that all Programs share
   virtual MemoryUse memory() const { return {}; }
   // Sequences that a Program draws tokens of at once, at most; 0: none can.
   virtual uint32_t most_drawn() const { return 0; }
@@ -177,6 +178,11 @@ class LoadedModel {
   // is as it was, or if even that is impossible compile() throws from then on.
   virtual bool wants_reload() const { return false; }
   virtual void reload() {}
+  // Takes over the chunk length that the constants ask for, once all Programs are gone. Where weights stream, the memory budget
+  // has chosen it, and it stays. Throws OutOfDeviceMemory, and keeps what it has, if there is no room for such a chunk.
+  virtual void use_tuning() {}
+  // Chunk lengths that are worth trying, rising, each with bounded memory that there is room for; none where weights stream.
+  virtual std::vector<uint32_t> prefill_choices() const { return {}; }
 };
 
 class Backend {

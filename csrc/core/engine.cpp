@@ -58,9 +58,13 @@ void Engine::set_tuning(const std::string& text) {
   const Lock lock(*this);
   backend_->set_tuning(text);
   programs_.clear();
-  if (!model_->wants_reload()) return;
-  if (file_) file_->check();
-  model_->reload();
+  scratch_bytes_ = 0;
+  n_programs_ = 0;
+  if (model_->wants_reload()) {
+    if (file_) file_->check();
+    model_->reload();
+  }
+  model_->use_tuning();
 }
 
 uint32_t Engine::rounded_up(size_t sequences) const {
@@ -142,10 +146,17 @@ void Engine::check(std::span<const Sequence> sequences, bool numbered) const {
 void Engine::run(std::span<const Sequence> sequences, Readout readout, uint32_t k, const Progress& progress,
                  const std::function<void(const Result&, Parts)>& sink) {
   std::vector<size_t> lengths;
-  for (const Sequence& sequence : sequences) lengths.push_back(sequence.tokens.size());
+  bool prompts = false;
+  for (const Sequence& sequence : sequences) {
+    lengths.push_back(sequence.tokens.size());
+    prompts |= sequence.tokens.size() > 1;
+  }
+  // A chunk may be shorter than a crowd of single tokens is large.
+  const uint32_t most = readout == Readout::AllLogits ? model_->logits_rows()
+                        : prompts                     ? model_->prefill_rows()
+                                                      : std::max(model_->prefill_rows(), max_batch());
   // By the whole call, not by each submit: the end of a long prompt is no reason to compile another Program.
-  const uint32_t rows = rows_for(std::accumulate(lengths.begin(), lengths.end(), size_t{0}),
-                                 readout == Readout::AllLogits ? model_->logits_rows() : model_->prefill_rows());
+  const uint32_t rows = rows_for(std::accumulate(lengths.begin(), lengths.end(), size_t{0}), most);
   BatchQueue queue(std::move(lengths), rows, max_batch());
   std::vector<Sequence> submit;
   for (bool first = true;; first = false) {

@@ -30,9 +30,10 @@ class Engine {
   uint32_t prefill_rows() const { return model_->prefill_rows(); }
   std::unique_ptr<State> create_state();
   Ceilings measure_ceilings();
-  // See Backend. Programs compiled before are dropped.
+  // See Backend, and LoadedModel::use_tuning(). Programs compiled before are dropped.
   void set_tuning(const std::string& text);
   std::vector<std::string> tuning_variants() const { return backend_->tuning_variants(); }
+  std::vector<uint32_t> prefill_choices() const { return model_->prefill_choices(); }
   std::string kernels_id() const { return backend_->kernels_id(); }
   // Times a step of `rows` tokens, the same number for each sequence, after running it for warm_seconds. rows == sequences:
   // greedy decoding; else a chunk of a prompt and its last logits.
@@ -94,7 +95,7 @@ class Engine {
   // Sequences that one submit takes at most.
   uint32_t max_batch() const { return model_->logits_rows(); }
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
-  uint64_t scratch_bytes() const { return scratch_bytes_; }
+  uint64_t scratch_bytes() const { return scratch_bytes_ + model_->scratch_bytes(); }
   uint32_t n_programs() const { return n_programs_; }
 
   // After a fork() the child must not use it, nor destroy it: the device's threads are the parent's. Everything here throws

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/chunk.h"
 #include "core/error.h"
 #include "cpu/ceilings.h"
 #include "cpu/cpu.h"
@@ -12,7 +13,7 @@ namespace rwkvnative {
 namespace cpu {
 namespace {
 
-constexpr uint32_t kPrefillRows = 128;
+constexpr uint32_t kUsualRows = 128;  // of a chunk of a prompt, and of a crowd
 
 uint32_t round_up_16(uint32_t n) { return (n + 15) / 16 * 16; }
 
@@ -106,12 +107,15 @@ size_t Workspace::bytes() const {
 
 // ---- model and backend -------------------------------------------------------------------------------------------------
 
-CpuModel::CpuModel(const Plan& the_plan, const LoadOptions& options, ThreadPool& the_pool, const Kernels& the_kernels)
+CpuModel::CpuModel(const Plan& the_plan, const LoadOptions& options, ThreadPool& the_pool, const Kernels& the_kernels,
+                   const Tuning& tuning)
     : plan(the_plan),
       pool(the_pool),
       kernels(the_kernels),
       numerics(options.numerics == Numerics::F32 ? Numerics::F32 : Numerics::Int8),
-      workspace(plan, kPrefillRows, pool.size(), numerics, kernels) {
+      workspace(plan, kUsualRows, pool.size(), numerics, kernels),
+      tuning_(tuning),
+      prefill_rows_(kUsualRows) {
   if (options.max_device_memory == 0) return;
   if (options.file == nullptr) throw InputError("[cpu] max_device_memory: expected a model that is a mapped file");
   pages = std::make_unique<Pages>(plan, options.file, options.max_device_memory);
@@ -122,6 +126,34 @@ std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
     throw InputError(message("program shape: expected 1 to ", workspace.rows, " rows and at most as many sequences, got ",
                              shape.rows, " rows and ", shape.sequences, " sequences"));
   return std::make_unique<CpuProgram>(*this, shape);
+}
+
+uint32_t CpuModel::logits_rows() const { return kUsualRows; }
+
+void CpuModel::use_tuning() {
+  if (memory().streamed_bytes != 0) return;
+  const uint32_t rows = tuning_.prefill_rows != 0 ? tuning_.prefill_rows : kUsualRows;
+  if (const uint32_t wanted = std::max(rows, kUsualRows); wanted != workspace.rows) {
+    try {
+      workspace = Workspace(plan, wanted, pool.size(), numerics, kernels);
+    } catch (const std::bad_alloc&) {
+      throw OutOfDeviceMemory(message("[cpu] ", kPrefillRows, "=", rows, ": no memory for a chunk of so many tokens, ",
+                                      workspace_bytes(wanted) >> 20, " MiB"));
+    }
+  }
+  prefill_rows_ = rows;
+}
+
+// From above: what does not grow with the rows is counted as if it did.
+uint64_t CpuModel::workspace_bytes(uint32_t rows) const {
+  const uint64_t bytes = workspace.bytes() - workspace.logits.bytes();
+  return bytes / workspace.rows * std::max(rows, kUsualRows) + bytes % workspace.rows;
+}
+
+std::vector<uint32_t> CpuModel::prefill_choices() const {
+  if (memory().streamed_bytes != 0) return {};
+  return chunk_lengths(
+      kUsualRows / 4, kUsualRows * 4, [&](uint32_t rows) { return workspace_bytes(rows); }, [](uint32_t) { return true; });
 }
 
 MemoryUse CpuModel::memory() const {
@@ -154,14 +186,16 @@ class CpuBackend final : public Backend {
   const DeviceInfo& info() const override { return info_; }
   std::unique_ptr<LoadedModel> load(const Plan& plan, const LoadOptions& options) override {
     if (options.progress) options.progress(plan.weight_bytes(), plan.weight_bytes());
-    return std::make_unique<CpuModel>(plan, options, pool_, kernels_);
+    return std::make_unique<CpuModel>(plan, options, pool_, kernels_, tuning_);
   }
+  void set_tuning(const std::string& text) override { tuning_ = parse_tuning(text); }
   Ceilings measure_ceilings() override { return cpu::measure_ceilings(pool_, kernels_); }
 
  private:
   const Kernels& kernels_;
   ThreadPool pool_;
   DeviceInfo info_;
+  Tuning tuning_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "core/backend.h"
 #include "cpu/kernels.h"
+#include "cpu/options.h"
 #include "cpu/pages.h"
 #include "cpu/thread_pool.h"
 
@@ -78,13 +79,17 @@ struct Workspace {
 
 class CpuModel final : public LoadedModel {
  public:
-  CpuModel(const Plan& plan, const LoadOptions& options, ThreadPool& pool, const Kernels& kernels);
+  CpuModel(const Plan& plan, const LoadOptions& options, ThreadPool& pool, const Kernels& kernels, const Tuning& tuning);
   std::unique_ptr<State> create_state() override { return std::make_unique<CpuState>(plan); }
   std::unique_ptr<Program> compile(const Shape& shape) override;
-  uint32_t prefill_rows() const override { return workspace.rows; }
-  uint64_t device_bytes() const override { return workspace.bytes(); }
+  uint32_t prefill_rows() const override { return prefill_rows_; }
+  uint32_t logits_rows() const override;
+  uint64_t device_bytes() const override { return 0; }
+  uint64_t scratch_bytes() const override { return workspace.bytes(); }
   MemoryUse memory() const override;
   bool reads_file() const override { return true; }
+  void use_tuning() override;
+  std::vector<uint32_t> prefill_choices() const override;
 
   // Whether a matrix meets its input as int8.
   bool uses_int8(const Tensor& weight) const { return numerics == Numerics::Int8 && traits(weight.type).block_values > 1; }
@@ -95,6 +100,12 @@ class CpuModel final : public LoadedModel {
   const Numerics numerics;
   Workspace workspace;
   std::unique_ptr<const Pages> pages;  // null: the system decides what of the file is in memory
+
+ private:
+  uint64_t workspace_bytes(uint32_t rows) const;
+
+  const Tuning& tuning_;  // the backend's
+  uint32_t prefill_rows_;
 };
 
 }  // namespace rwkvnative::cpu

@@ -22,6 +22,7 @@ struct LoadedParts {
   std::shared_ptr<StatePool> states;
   std::unique_ptr<const Weights> weights;
   uint32_t prefill_rows = 0;  // tokens of a chunk of a prompt: as many as suit the device and a budget
+  uint32_t logits_rows = 0;   // the same where logits of all are wanted
   std::unique_ptr<WeightStream> stream;  // null if everything stays
 };
 
@@ -33,15 +34,21 @@ class DeviceModel final : public LoadedModel {
   std::unique_ptr<State> create_state() override;
   std::unique_ptr<Program> compile(const Shape& shape) override;
   uint32_t prefill_rows() const override { return parts_->prefill_rows; }
+  uint32_t logits_rows() const override { return parts_->logits_rows; }
   uint64_t device_bytes() const override { return parts_->weights->device_bytes(); }
   MemoryUse memory() const override;
   bool short_of_room() const override;
   bool reads_file() const override { return parts_->weights->reads_file(); }
+  void use_tuning() override;
+  std::vector<uint32_t> prefill_choices() const override;
 
  private:
-  void load_weights(uint64_t budget, const LoadOptions& options);
+  void load_weights(const LoadOptions& options);
+  bool fits(uint32_t rows) const;  // a chunk, beside the weights
 
   std::shared_ptr<LoadedParts> parts_;
+  uint64_t budget_ = 0;       // bytes: the caller's, or what the system recommends
+  uint32_t loaded_rows_ = 0;  // of a chunk, as load_weights() chose
 };
 
 class DeviceBackend final : public Backend {

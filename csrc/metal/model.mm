@@ -1,5 +1,6 @@
 #include "metal/model.h"
 
+#include "core/chunk.h"
 #include "core/error.h"
 #include "metal/ceilings.h"
 #include "metal/metal.h"
@@ -10,21 +11,23 @@ namespace rwkvnative::metal {
 
 namespace {
 
-constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt that a budget cuts
+constexpr uint32_t kUsualRows = 128;                // of a chunk of a prompt
+constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of one that a budget cuts
 
 // What a program for `rows` tokens takes beside the weights, estimated from above.
-uint64_t program_bytes(const Plan& plan, uint64_t rows) {
+uint64_t program_bytes(const Plan& plan, uint64_t rows, uint64_t logits_rows) {
   const auto padded = [](uint64_t width) { return (width + 31) / 32 * 32; };
-  uint64_t values = 5 * padded(plan.n_embd) + padded(plan.n_vocab);  // hidden, the LoRAs' outputs, logits
+  uint64_t values = 5 * padded(plan.n_embd);  // hidden, the LoRAs' outputs
   for (const Slot& slot : plan.slots) values += padded(slot.width);
   const uint64_t table_row = uint64_t{plan.n_embd} * 4;
   const uint64_t choice = uint64_t{plan.n_vocab} * 24;    // bias, the lists of a top-k
   const uint64_t arguments = plan.ops.size() * 4096;      // a few dispatches an op, of less than 1 KiB each
-  return rows * (values * 4 + table_row + 64) + choice + arguments + (64 << 10);
+  const uint64_t logits = logits_rows * padded(plan.n_vocab) * 4;
+  return rows * (values * 4 + table_row + 64) + logits + choice + arguments + (64 << 10);
 }
 
-uint64_t working_bytes(const Plan& plan, uint32_t rows, uint64_t state_bytes) {
-  return program_bytes(plan, 1) + program_bytes(plan, rows) + state_reserve(state_bytes);
+uint64_t working_bytes(const Plan& plan, uint32_t rows, uint32_t logits_rows, uint64_t state_bytes) {
+  return program_bytes(plan, 1, 1) + program_bytes(plan, rows, logits_rows) + state_reserve(state_bytes);
 }
 
 }  // namespace
@@ -42,8 +45,9 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->states = std::make_shared<StatePool>(parts_->device, plan);
   // Without a budget of the caller's: what the system recommends.
   const DeviceInfo& info = parts_->device->info();
+  budget_ = options.max_device_memory != 0 ? options.max_device_memory : info.memory_bytes;
   try {
-    load_weights(options.max_device_memory != 0 ? options.max_device_memory : info.memory_bytes, options);
+    load_weights(options);
   } catch (const BudgetTooSmall& error) {
     if (options.max_device_memory != 0) throw;
     throw DeviceError(message("[metal] ", info.name, ": the model's weights need ", plan.weight_bytes() >> 20,
@@ -52,16 +56,18 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   }
 }
 
-void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
+void DeviceModel::load_weights(const LoadOptions& options) {
+  const uint64_t budget = budget_;
   const Device& device = *parts_->device;
   const Plan& plan = *parts_->plan;
   device.memory().set_budget(options.max_device_memory);
   device.memory().reset_peak();
-  const auto working = [&](uint32_t rows) { return working_bytes(plan, rows, parts_->states->layout().bytes()); };
+  const auto working = [&](uint32_t rows) { return working_bytes(plan, rows, rows, parts_->states->layout().bytes()); };
   // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
   // fit beside it, it is cut further.
   uint32_t& rows = parts_->prefill_rows;
-  rows = device.options().tuning.prefill_rows;
+  const uint32_t asked = device.options().tuning.prefill_rows;
+  rows = asked != 0 ? asked : kUsualRows;
   const auto halve = [&] { rows = std::min(rows, std::max(kLeastRows, rows / 2 / 8 * 8)); };
   if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working(rows) > budget) {
     while (rows > kGoodRows && working(rows) > budget / 4) halve();
@@ -75,9 +81,37 @@ void DeviceModel::load_weights(uint64_t budget, const LoadOptions& options) {
       if (rows <= kLeastRows) throw;
     }
   }
+  loaded_rows_ = parts_->logits_rows = rows;
   if (!parts_->weights->streams()) return;
   device.memory().set_budget(budget);
   parts_->stream = std::make_unique<WeightStream>(device, plan, *parts_->weights, options.file);
+}
+
+bool DeviceModel::fits(uint32_t rows) const {
+  const Plan& plan = *parts_->plan;
+  const uint64_t needed = working_bytes(plan, rows, 1, parts_->states->layout().bytes());
+  return program_bytes(plan, rows, 1) <= parts_->device->max_buffer() &&
+         (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + needed <= budget_);
+}
+
+void DeviceModel::use_tuning() {
+  if (parts_->weights->streams()) return;
+  const uint32_t rows = parts_->device->options().tuning.prefill_rows;
+  if (rows != 0 && !fits(rows)) {
+    throw OutOfDeviceMemory(message("[metal] ", parts_->device->info().name, ": ", kPrefillRows, "=", rows,
+                                    ": a chunk of so many tokens needs ", program_bytes(*parts_->plan, rows, 1),
+                                    " bytes in one buffer, beside ", parts_->plan->weight_bytes() >> 20,
+                                    " MiB of weights; the GPU may use ", budget_ >> 20, " MiB and allows buffers of ",
+                                    parts_->device->max_buffer(), " bytes"));
+  }
+  parts_->prefill_rows = rows != 0 ? rows : loaded_rows_;
+}
+
+std::vector<uint32_t> DeviceModel::prefill_choices() const {
+  if (parts_->weights->streams()) return {};
+  return chunk_lengths(
+      kUsualRows / 2, kUsualRows * 16, [&](uint32_t rows) { return program_bytes(*parts_->plan, rows, 1); },
+      [&](uint32_t rows) { return fits(rows); });
 }
 
 std::unique_ptr<State> DeviceModel::create_state() { return std::make_unique<DeviceState>(parts_->states); }

@@ -30,13 +30,13 @@ struct Tuning {
   uint32_t mix_simdgroups = 16;  // of one for all of them
   uint32_t mix_passes = 2;       // times that it takes rows
   uint32_t matmul_rows = 9;      // from so many rows of activations on, mat-mat instead of mat-vec
-  uint32_t prefill_rows = 128;
+  uint32_t prefill_rows = 0;     // tokens of a chunk of a prompt; 0: chosen
   uint32_t in_flight = 4;  // tickets
   // 1: mat-vecs read the mixes of norms as halves (11 bits, scaled so that none overflows), unless Numerics::F32 is asked for.
   uint32_t half = 0;
 };
 
-// From "name=number,..."; throws InputError.
+// From "name=number,...", or with semicolons; throws InputError.
 Tuning parse_tuning(const std::string& text);
 // What the tuner should try.
 std::vector<std::string> tuning_variants();

@@ -9,6 +9,7 @@
 #include <map>
 #include <string_view>
 
+#include "core/chunk.h"
 #include "core/error.h"
 
 namespace rwkvnative::metal {
@@ -45,7 +46,7 @@ std::string beside_extension(const char* name) {
 template <class Visit>
 void for_each_item(const std::string& list, Visit visit) {
   for (size_t begin = 0; begin < list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
+    const size_t end = std::min(list.find_first_of(",;", begin), list.size());
     if (end != begin) visit(list.substr(begin, end - begin));
     begin = end + 1;
   }
@@ -72,7 +73,7 @@ Tuning parse_tuning(const std::string& text) {
       {"mix_simdgroups", {&t.mix_simdgroups, 1, 32, false}},
       {"mix_passes", {&t.mix_passes, 1, 16, false}},
       {"matmul_rows", {&t.matmul_rows, 1, UINT32_MAX, false}},
-      {"prefill_rows", {&t.prefill_rows, 1, 4096, false}},
+      {kPrefillRows, {&t.prefill_rows, 0, kMostPrefillRows, false}},
       {"in_flight", {&t.in_flight, 1, 64, false}},
       {"half", {&t.half, 0, 1, false}},
   };

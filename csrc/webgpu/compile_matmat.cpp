@@ -100,7 +100,11 @@ Compiler::Tiling Compiler::tiling(uint32_t rows) const {
 // How many workgroups share each tile of an op's matrices.
 uint32_t Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows) const {
   // A chunk that a memory budget made shorter is split like the usual one: the same sums, to the bit.
-  if (rows == model_.prefill_rows || (rows == model_.logits_rows && shape_.readout == Readout::AllLogits)) rows = model_.usual_rows;
+  if (shape_.readout == Readout::AllLogits && rows == model_.logits_rows) {
+    rows = model_.usual_logits_rows;
+  } else if (rows == model_.prefill_rows) {
+    rows = model_.usual_rows;
+  }
   const Tiling tiling = this->tiling(rows);
   const uint32_t row_tiles = ceil_div(rows, tiling.tile.rows);
   uint64_t tiles = 0, width = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 
+#include "core/chunk.h"
 #include "core/error.h"
 #include "core/magnitude.h"
 #include "webgpu/ceilings.h"
@@ -14,6 +15,10 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt
+
+uint64_t staging_bytes(const Plan& plan) {
+  return std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
+}
 
 // Of each tensor that is a matrix.
 std::vector<float> half_scales(const Plan& plan) {
@@ -39,6 +44,7 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   options_ = options;
   options_.progress = nullptr;
   parts_->layout = parts_->device->options().tuned.all.layout;
+  asked_rows_ = parts_->device->options().tuned.all.prefill_rows;
   // While the weights are uploaded: reading them for that takes as long.
   std::future<std::vector<float>> scales;
   if (parts_->device->half()) scales = std::async(std::launch::async | std::launch::deferred, [&plan] { return half_scales(plan); });
@@ -93,14 +99,13 @@ void DeviceModel::load_weights(const LoadOptions& options) {
   device.memory().set_budget(options.max_device_memory);
   device.memory().reset_peak();
   WeightLimits limits{.budget = budget, .layout = parts_->layout};
-  limits.staging = std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
+  limits.staging = staging_bytes(plan);
   uint32_t& rows = parts_->prefill_rows;
   uint32_t& logits_rows = parts_->logits_rows;
-  rows = logits_rows = parts_->usual_rows = usual_rows();
+  logits_rows = parts_->usual_logits_rows = usual_rows();
+  rows = parts_->usual_rows = asked_rows_ != 0 ? asked_rows_ : logits_rows;
   const auto chunk = [&] { return program_bytes(plan, rows, logits_rows); };
-  const auto working = [&] {
-    return program_bytes(plan, 1, 1) + chunk() + state_reserve(parts_->states->layout().bytes()) + 3 * limits.staging;
-  };
+  const auto working = [&] { return working_bytes(rows, logits_rows); };
   const auto halve = [&] {
     rows = std::max(kLeastRows, rows / 2 / 8 * 8);
     logits_rows = std::min(logits_rows, rows);
@@ -120,10 +125,48 @@ void DeviceModel::load_weights(const LoadOptions& options) {
       if (rows <= kLeastRows) throw;
     }
   }
+  loaded_usual_rows_ = parts_->usual_rows;
+  loaded_rows_ = rows;
   if (!parts_->weights->streams()) return;
   device.memory().set_budget(budget);
   parts_->stream =
       std::make_unique<WeightStream>(device, plan, *parts_->weights, limits.staging, options.progress);
+}
+
+// ---- chunks of a prompt
+
+uint64_t DeviceModel::working_bytes(uint32_t rows, uint32_t logits_rows) const {
+  const Plan& plan = *parts_->plan;
+  return program_bytes(plan, 1, 1) + program_bytes(plan, rows, logits_rows) +
+         state_reserve(parts_->states->layout().bytes()) + 3 * staging_bytes(plan);
+}
+
+bool DeviceModel::fits(uint32_t rows) const {
+  const Plan& plan = *parts_->plan;
+  return program_bytes(plan, rows, 1) <= parts_->device->max_binding() &&
+         (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + working_bytes(rows, 1) <= budget_);
+}
+
+void DeviceModel::use_tuning() {
+  if (!parts_->weights || parts_->weights->streams()) return;
+  const uint32_t rows = parts_->device->options().tuned.all.prefill_rows;
+  if (rows != 0 && !fits(rows)) {
+    throw OutOfDeviceMemory(message("[webgpu] ", parts_->device->info().name, ": ", kPrefillRows, "=", rows,
+                                    ": a chunk of so many tokens needs ", program_bytes(*parts_->plan, rows, 1),
+                                    " bytes in one binding, beside ", parts_->plan->weight_bytes() >> 20,
+                                    " MiB of weights; the device has ", budget_ >> 20, " MiB and allows bindings of ",
+                                    parts_->device->max_binding(), " bytes"));
+  }
+  parts_->usual_rows = rows != 0 ? rows : loaded_usual_rows_;
+  parts_->prefill_rows = rows != 0 ? rows : loaded_rows_;
+}
+
+std::vector<uint32_t> DeviceModel::prefill_choices() const {
+  if (!parts_->weights || parts_->weights->streams()) return {};
+  const uint32_t usual = most_rows();
+  return chunk_lengths(
+      usual / 8, usual * 4, [&](uint32_t rows) { return program_bytes(*parts_->plan, rows, 1); },
+      [&](uint32_t rows) { return fits(rows); });
 }
 
 std::unique_ptr<State> DeviceModel::create_state() {
@@ -159,10 +202,11 @@ uint32_t DeviceModel::usual_rows() const {
   uint64_t widths = parts_->plan->n_vocab;
   for (const Slot& slot : parts_->plan->slots) widths += slot.width;
   const uint64_t fit = parts_->device->max_binding() / 2 / std::max<uint64_t>(1, widths * 6);
-  // Tiles of matrix products want many rows; mat-vecs gain nothing beyond a few.
-  const uint64_t most = parts_->device->info().kind == DeviceKind::Software ? 128 : 1024;
-  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, most));
+  return static_cast<uint32_t>(std::clamp<uint64_t>(fit / 8 * 8, kLeastRows, most_rows()));
 }
+
+// Tiles of matrix products want many rows; mat-vecs gain nothing beyond a few.
+uint32_t DeviceModel::most_rows() const { return parts_->device->info().kind == DeviceKind::Software ? 128 : 1024; }
 
 std::vector<uint32_t> DeviceModel::short_rows() const {
   // A chunk's Program takes 21 ms for 3 tokens (H200, 2.9B Q4_K_M): its tiles have 128 rows and its workgroups share none. These

@@ -22,7 +22,7 @@ struct LoadedParts {
   std::unique_ptr<const Weights> weights;
   // Tokens of a chunk of a prompt: as many as suit the device, and as many as a budget leaves room for.
   uint32_t usual_rows = 0, prefill_rows = 0;
-  uint32_t logits_rows = 0;  // of them those that logits may be wanted of
+  uint32_t usual_logits_rows = 0, logits_rows = 0;  // the same where logits of all are wanted
   uint32_t layout = 1;                   // of the weights: Tuning::layout
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
   std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
@@ -45,13 +45,20 @@ class DeviceModel final : public LoadedModel {
   bool reads_file() const override { return parts_->weights && parts_->weights->table_on_host(); }
   bool wants_reload() const override { return parts_->device->options().tuned.all.layout != parts_->layout; }
   void reload() override;
+  void use_tuning() override;
+  std::vector<uint32_t> prefill_choices() const override;
 
  private:
   uint32_t usual_rows() const;
+  uint32_t most_rows() const;  // that usual_rows() gives, where they fit a binding
+  uint64_t working_bytes(uint32_t rows, uint32_t logits_rows) const;
+  bool fits(uint32_t rows) const;  // a chunk, beside the weights
   void load_weights(const LoadOptions& options);
   std::shared_ptr<LoadedParts> parts_;
   LoadOptions options_;  // what reload() takes
   uint64_t budget_ = 0;  // bytes: the caller's, or what the device has
+  uint32_t asked_rows_ = 0;  // of a chunk, by the environment; 0: chosen
+  uint32_t loaded_usual_rows_ = 0, loaded_rows_ = 0;  // LoadedParts' as load_weights() chose them
 };
 
 class DeviceBackend final : public Backend {

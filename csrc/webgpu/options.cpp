@@ -7,6 +7,7 @@
 #include <map>
 #include <string_view>
 
+#include "core/chunk.h"
 #include "core/error.h"
 
 namespace rwkvnative::webgpu {
@@ -73,6 +74,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"short_rows", {&Tuning::short_rows, 0, 4096, false, false}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
+      {kPrefillRows, {&Tuning::prefill_rows, 0, kMostPrefillRows, false, false}},
       {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
       {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},

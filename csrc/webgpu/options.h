@@ -59,6 +59,7 @@ struct Tuning {
   uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
   uint32_t short_rows = 0;        // of Programs for short prompts, powers of two added up (80: 16 and 64); 1: none; 0: chosen
   uint32_t in_flight = 4;         // tickets
+  uint32_t prefill_rows = 0;      // tokens of a chunk of a prompt; 0: chosen
 };
 
 // What a mat-vec does with its weights, for the profiler: everything; reads them, but does not decode; uses constants instead.

@@ -72,8 +72,9 @@ class Model:
         device layer by layer for each token (and each chunk of a prompt), with the same results; `info` says how much.
         On the CPU: the most of the file to keep in memory.
     progress: called as ``progress(done_bytes, total_bytes)`` while the weights are prepared.
-    tune: on a GPU, find the fastest kernels for this model first, which takes a minute or so, unless that was done before on this
-        device; `rwkvnative tune` does the same. Later models of the same shape use what was found without being asked.
+    tune: find the fastest kernels (on a GPU) and the best chunk length of prompts for this model first, which takes a minute or
+        so, unless that was done before on this device; `rwkvnative tune` does the same. Later models of the same shape use
+        what was found without being asked; where layers stream, the memory limit decides the chunk length.
 
     A model may be used by several threads and for any number of sequences; each `State` holds one. Long work releases the GIL.
     A callback (`progress`, a sampler) cannot run the model that calls it, and a child of fork() loads its own.
@@ -126,20 +127,19 @@ class Model:
         self.device, self.device_name, self.n_threads = info["device"], info["device_name"], info["n_threads"]
 
     def _use_tuning(self, tensors: list[tuple[str, int, tuple[int, ...], int, int]], numerics: str, tune: bool) -> None:
-        """Kernel constants that were found for this model's shapes on this device, now or earlier."""
-        engine = self._open_engine()
-        if not engine.tuning_variants():
-            return
-        from .bench.tuning_cache import TuningWarning, apply_cached, identity, load, store
+        """Kernel constants and a chunk length that were found for this model's shapes on this device, now or earlier."""
+        from .bench.tuning_cache import TuningWarning, apply_cached, can_tune, identity, load, store
 
+        engine = self._open_engine()
+        if not can_tune(engine):
+            return
         key = identity(engine, self.config, tensors, numerics)
         if tune and load(key) is None:
             from .bench.tuner import tune as run
 
             found = run(engine)
-            measured = {p.name: {"default_seconds": p.default_seconds, "seconds": p.seconds} for p in found.phases}
             try:
-                store(key, found.text, measured)
+                store(key, found.text, found.measured())
             except FileError as error:
                 warnings.warn(f"this model is tuned, but later ones will not be: {error}", TuningWarning, stacklevel=3)
         else:
@@ -184,6 +184,7 @@ class Model:
             "device_bytes": engine["device_bytes"],
             "scratch_bytes": engine["scratch_bytes"],
             "state_bytes": engine["state_bytes"],
+            "prefill_rows": engine["prefill_rows"],
             **{name: engine[name] for name in _MEMORY},  # type: ignore[literal-required]
         }
 

@@ -6,14 +6,15 @@ the default by a margin. Variants that fail, or whose logits differ from the def
 choices together are held against the default once more, as whole steps in turn, and dropped if they do not win.
 
 Variants of the whole model (int8 or float arithmetic, fused or not, the layout of the weights: for that the model is loaded anew)
-come last, on top of those choices: the best of them is taken if it makes one of the steps faster and none slower.
+come after that, on top of those choices: the best of them is taken if it makes one of the steps faster and none slower.
+
+Last comes the length of the chunks that a prompt is read in, by all of those choices: see `chunk_tuner`.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,13 +23,11 @@ import numpy.typing as npt
 
 from .. import _core
 from ..errors import DeviceError, InputError
-from .tuning_cache import TuningWarning
+from .chunk_tuner import TimedChunk, time_chunks, with_chunk
+from .tuning_checks import MismatchError, check_logits, discard
 
 __all__ = ["Choice", "TunedPhase", "Tuning", "combine", "tune"]
 
-# Relative distance of two rows of logits. Another order of sums moves a few int8 activations by a step (seen up to 1e-2); a wrong
-# kernel is off by about 1.
-_TOLERANCE = 3e-2
 _KIND_MARGIN, _STEP_MARGIN = 0.97, 0.99  # how much faster a choice must be to be taken
 _ROUNDS = 3  # of default and choice in turn, at the end
 _PROMPT = (11, 7, 1021, 3, 500)
@@ -67,12 +66,20 @@ class WholeVariant:
 
 @dataclass
 class Tuning:
-    """`text` is for ``_core.Engine.set_tuning``. `discarded`: (variant, why). `whole`: the variants of the whole model."""
+    """`text` is for ``_core.Engine.set_tuning``. `discarded`: (variant, why). `whole`: the variants of the whole model. `chunks`:
+    the chunk lengths of a prompt, rising."""
 
     text: str
     phases: list[TunedPhase]
     discarded: list[tuple[str, str]]
     whole: list[WholeVariant] = field(default_factory=list)
+    chunks: list[TimedChunk] = field(default_factory=list)
+
+    def measured(self) -> dict[str, object]:
+        """What the cache keeps beside the text, for people."""
+        steps: dict[str, object] = {p.name: {"default_seconds": p.default_seconds, "seconds": p.seconds} for p in self.phases}
+        chunks = {c.rows: {"tokens_per_second": c.tokens_per_second, "scratch_bytes": c.scratch_bytes} for c in self.chunks}
+        return steps | ({"chunks": chunks} if chunks else {})
 
 
 def combine(phase: str, choices: Sequence[Choice]) -> str:
@@ -85,6 +92,7 @@ def tune(
     *,
     variants: Sequence[str] | None = None,
     rows: Sequence[int] | None = None,
+    chunks: Sequence[int] | None = None,
     repeats: int = 7,
     warm_seconds: float = 0.5,
     progress: Callable[[int, int], object] | None = None,
@@ -92,20 +100,23 @@ def tune(
     """Tune decoding and prefill, and leave the engine with the result.
 
     variants: what to try, all of the backend's by default. rows: the steps to tune for, 1 and the device's chunk by default.
-    progress: called with (profiles done, profiles in all).
+    chunks: chunk lengths to try; by default what the device offers, and none if `rows` is given.
+    progress: called with (profiles and chunk lengths done, and in all).
 
     InputError where the backend has nothing to tune. A discarded variant is warned of.
     """
+    engine.set_tuning("")
     tried = list(engine.tuning_variants() if variants is None else variants)
-    if not tried:
-        raise InputError(f"[tune] the {engine.info['backend']} backend has nothing to tune")
-    shapes = list(rows) if rows is not None else [1, engine.info["prefill_rows"]]
+    lengths = list(chunks) if chunks is not None else engine.prefill_choices() if rows is None else []
+    if not tried and not lengths:
+        raise InputError(f"[tune] the {engine.info['backend']} backend has nothing to tune{' but for prompts' if rows is not None else ''}")
+    shapes = [] if not tried else list(rows) if rows is not None else [1, engine.info["prefill_rows"]]
     discarded: dict[str, str] = {}
     # One that is neither of kinds nor valid at all fails with its reason below.
     of_kinds = [v for v in tried if _is_of_kinds(engine, v)]
     whole = [v for v in tried if v not in of_kinds]
     references = {n: _reference(engine, n, "") for n in shapes}
-    phases, done, total = [], 0, len(shapes) * len(of_kinds) + len(whole)
+    phases, done, total = [], 0, len(shapes) * len(of_kinds) + len(whole) + len(lengths)
 
     def report() -> None:
         nonlocal done
@@ -126,8 +137,8 @@ def tune(
                 engine.set_tuning(variant)
                 _check(engine, n, references[n])
                 times = _times(engine, n, repeats, 0.0)
-            except (DeviceError, InputError, _MismatchError) as error:
-                _discard(discarded, variant, error)
+            except (DeviceError, InputError, MismatchError) as error:
+                discard(discarded, variant, error)
                 continue
             for label, t in times.items():
                 if label in best and t < min(_KIND_MARGIN * best[label].default_microseconds, best[label].microseconds):
@@ -148,12 +159,14 @@ def tune(
         tuning.text = f"{taken.variant};{text}" if text else taken.variant
         for phase, ratio in zip(phases, taken.ratios, strict=True):
             phase.seconds *= ratio
+    if lengths:
+        tuning.chunks = time_chunks(engine, tuning.text, lengths, discarded, report)
+        tuning.discarded = list(discarded.items())
+        for chunk in tuning.chunks:
+            if chunk.taken:
+                tuning.text = with_chunk(tuning.text, chunk.rows)
     engine.set_tuning(tuning.text)
     return tuning
-
-
-class _MismatchError(Exception):
-    """Logits that are not the default's."""
 
 
 def _decide_kinds(
@@ -166,8 +179,8 @@ def _decide_kinds(
             engine.set_tuning(candidate)
             _check(engine, phase.rows, reference)
             texts.append(candidate)
-        except (DeviceError, InputError, _MismatchError) as error:
-            _discard(discarded, candidate, error)
+        except (DeviceError, InputError, MismatchError) as error:
+            discard(discarded, candidate, error)
     medians = _in_turn(engine, [phase.rows], texts, repeats, 0.1)[0]
     phase.default_seconds = medians[0]
     faster = len(texts) == 2 and medians[1] < _STEP_MARGIN * medians[0]
@@ -190,8 +203,8 @@ def _time_whole(
         for rows, reference in references.items():
             _check(engine, rows, reference)
         medians = _in_turn(engine, list(references), [text, both], repeats, max(0.1, warm_seconds))
-    except (DeviceError, InputError, _MismatchError) as error:
-        _discard(discarded, variant, error)
+    except (DeviceError, InputError, MismatchError) as error:
+        discard(discarded, variant, error)
         return None
     return WholeVariant(variant, [with_it / without for without, with_it in medians])
 
@@ -239,10 +252,7 @@ def _reference(engine: _core.Engine, rows: int, text: str) -> npt.NDArray[np.flo
 
 
 def _check(engine: _core.Engine, rows: int, reference: npt.NDArray[np.float32]) -> None:
-    got = _logits(engine, rows)
-    errors = np.linalg.norm(got - reference, axis=1) / np.linalg.norm(reference, axis=1)
-    if not (np.isfinite(errors).all() and errors.max() <= _TOLERANCE):
-        raise _MismatchError(f"its logits are off by {errors.max():.2g} of their norm, expected at most {_TOLERANCE}")
+    check_logits(_logits(engine, rows), reference)
 
 
 def _is_of_kinds(engine: _core.Engine, variant: str) -> bool:
@@ -252,8 +262,3 @@ def _is_of_kinds(engine: _core.Engine, variant: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _discard(discarded: dict[str, str], variant: str, error: Exception) -> None:
-    discarded[variant] = str(error)
-    warnings.warn(f"[tune] {variant} is discarded: {error}", TuningWarning, stacklevel=3)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from ..errors import FileError, InputError
+from ..errors import DeviceError, FileError, InputError, RwkvError
 from ..files import NewFile, check_writable
 
-__all__ = ["TuningWarning", "apply_cached", "entry_path", "identity", "load", "prepare", "store"]
+__all__ = ["TuningWarning", "apply_cached", "can_tune", "entry_path", "identity", "load", "prepare", "store"]
 
 _VERSION = 1
 _MUST_MATCH = ("driver", "kernels", "version")
@@ -91,20 +91,33 @@ def store(key: dict[str, Any], text: str, measured: dict[str, Any]) -> Path:
     return path
 
 
+def can_tune(engine: _core.Engine) -> bool:
+    """Whether there is anything to choose for this model on its device."""
+    return bool(engine.tuning_variants() or engine.prefill_choices())
+
+
 def apply_cached(engine: _core.Engine, key: dict[str, Any]) -> str:
     """Set what is stored for this model and device, if anything; returns the text, "" for the defaults. Constants in the
-    environment go before it."""
-    if os.environ.get("RWKVNATIVE_WEBGPU_TUNING") or not engine.tuning_variants():
+    environment go before it. A chunk length that there is no room for, now, is left out with a warning."""
+    if os.environ.get(f"RWKVNATIVE_{engine.info['backend'].upper()}_TUNING") or not can_tune(engine):
         return ""
     text = load(key)
     if not text:
         return ""
+    where, without_chunk = entry_path(key), ";".join(part for part in text.split(";") if not part.startswith("prefill_rows="))
     try:
         engine.set_tuning(text)
+        return text
+    except DeviceError as error:
+        if without_chunk != text:
+            _warn(where, f"the chunk length stored in {where} cannot be used and is ignored: {error}")
+            engine.set_tuning(without_chunk)
+            return without_chunk
+        problem: RwkvError = error
     except InputError as error:
-        _warn(entry_path(key), f"the tuning stored in {entry_path(key)} cannot be used and is ignored: {error}")
-        return ""
-    return text
+        problem = error
+    _warn(where, f"the tuning stored in {where} cannot be used and is ignored: {problem}")
+    return ""
 
 
 def _warn(path: Path, message: str) -> None:

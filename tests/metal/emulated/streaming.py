@@ -88,6 +88,36 @@ def test_the_same_bits_for_every_budget(soft, kind):
     assert residents[0] == 0 and residents == sorted(residents) and residents[-1] >= 2
 
 
+def test_chunks_of_a_prompt_as_tuned(soft, monkeypatch):
+    """Results do not depend on the length, each length has its memory, and where layers stream the budget's stays."""
+    monkeypatch.delenv("RWKVNATIVE_METAL_TUNING")
+    model = build_model(**(SHAPE | {"n_layer": 1}), **KINDS["packed"])
+    engine = open_with(model)
+    assert engine.info["prefill_rows"] == engine.info["max_batch"] == 128 and engine.prefill_choices() == [64, 128, 256, 512, 1024, 2048]
+    tokens, scratch = random_tokens(19, 600, seed=7), []
+
+    def read() -> np.ndarray:
+        logits = engine.forward(tokens, None, engine.new_state(), "last")
+        scratch.append(engine.info["scratch_bytes"])
+        return logits
+
+    expected = read()
+    for text, rows in (("prefill_rows=64", 64), ("simdgroups=2;prefill_rows=5", 5)):
+        engine.set_tuning(text)
+        assert engine.info["prefill_rows"] == rows and engine.info["max_batch"] == 128
+        assert np.abs(read() - expected).max() <= 2e-5 * np.abs(expected).max()
+    assert scratch == sorted(scratch, reverse=True) and len(set(scratch)) == 3
+    with pytest.raises(InputError, match="prefill_rows: expected 0 to 4096"):
+        engine.set_tuning("prefill_rows=4097")
+    engine.set_tuning("")
+    assert engine.info["prefill_rows"] == 128 and np.array_equal(read(), expected) and scratch[0] == scratch[-1]
+    layers = build_model(**SHAPE, **KINDS["packed"])
+    streamed = open_with(layers, least(layers))
+    rows = streamed.info["prefill_rows"]
+    streamed.set_tuning("prefill_rows=24")
+    assert streamed.info["prefill_rows"] == rows != 24 and streamed.prefill_choices() == []
+
+
 def test_a_budget_that_is_too_small_names_the_least(soft):
     model = build_model(**SHAPE, **KINDS["mixed"])
     enough = least(model)
@@ -107,6 +137,17 @@ def test_a_model_beyond_the_working_set_streams_by_itself(soft):
     tokens = random_tokens(5, 600)
     got, expected = (e.forward(tokens, None, e.new_state(), "last") for e in (engine, cpu))
     assert np.abs(got - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+@small_device
+def test_a_model_that_leaves_no_room_for_a_longer_chunk(soft, monkeypatch):
+    monkeypatch.delenv("RWKVNATIVE_METAL_TUNING")
+    engine = open_with(build_model(n_embd=256, n_layer=1, type="Q8_0", seed=3))
+    choices = engine.prefill_choices()
+    assert engine.info["streamed_bytes"] == 0 and 128 in choices and 2048 not in choices
+    with pytest.raises(DeviceError, match="prefill_rows=4096: a chunk of so many tokens needs"):
+        engine.set_tuning("prefill_rows=4096")
+    assert engine.info["prefill_rows"] == 128
 
 
 @small_device
