@@ -158,12 +158,25 @@ def test_any_length_gives_the_same_results(name):
         np.testing.assert_allclose(got, logits, atol=1e-4 * np.abs(logits).max())
         np.testing.assert_allclose(got_state, state, atol=1e-4 * np.abs(state).max())
         scratch[rows] = engine.info["scratch_bytes"]
+    rows_of_all = engine.forward(tokens, None, engine.new_state(), "all")  # as many at a time as ever
+    np.testing.assert_allclose(rows_of_all[-1], logits, atol=1e-4 * np.abs(logits).max())
     longer = [scratch[rows] for rows in sorted(scratch) if rows >= 128 or name != "cpu"]  # the CPU keeps memory for a crowd
     assert all(1.5 * a < b for a, b in itertools.pairwise(longer)) and engine.prefill_choices()[-3:] == [128, 256, 512]
     engine.set_tuning("")
     assert engine.info["prefill_rows"] == usual
     again = in_chunks(engine, tokens)
     assert again[0] == n_usual and np.array_equal(again[1], logits) and np.array_equal(again[2], state)
+
+
+def test_the_environment_goes_first(monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_CPU_TUNING", "prefill_rows=48")
+    engine = open_engine(synthetic.build_model(n_layer=1, n_vocab=300))
+    assert engine.info["prefill_rows"] == 48 and in_chunks(engine, random_tokens(100, 300))[0] == 3
+    store(KEY, "prefill_rows=64", {})
+    assert apply_cached(engine, KEY) == "" and engine.info["prefill_rows"] == 48
+    monkeypatch.setenv("RWKVNATIVE_CPU_TUNING", "rows=4")
+    with pytest.raises(InputError, match=r"\[cpu\] RWKVNATIVE_CPU_TUNING: expected prefill_rows=number, got \"rows=4\""):
+        open_engine(synthetic.build_model(n_layer=1, n_vocab=300))
 
 
 def test_a_crowd_may_be_larger_than_a_chunk():
@@ -191,7 +204,7 @@ def test_bad_lengths_are_refused(name, text):
     before = engine.info["prefill_rows"]
     if name == "llvmpipe" and text == "rows=8":
         text = "prefill_row=8"  # there is a constant of that name
-    with pytest.raises(InputError, match=r"\[cpu\] tuning: |RWKVNATIVE_WEBGPU_TUNING: "):
+    with pytest.raises(InputError, match=r"\[(cpu|webgpu)\] RWKVNATIVE_(CPU|WEBGPU)_TUNING: "):
         engine.set_tuning(text)
     assert engine.info["prefill_rows"] == before
 

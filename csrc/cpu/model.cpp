@@ -116,9 +116,11 @@ CpuModel::CpuModel(const Plan& the_plan, const LoadOptions& options, ThreadPool&
       workspace(plan, kUsualRows, pool.size(), numerics, kernels),
       tuning_(tuning),
       prefill_rows_(kUsualRows) {
-  if (options.max_device_memory == 0) return;
-  if (options.file == nullptr) throw InputError("[cpu] max_device_memory: expected a model that is a mapped file");
-  pages = std::make_unique<Pages>(plan, options.file, options.max_device_memory);
+  if (options.max_device_memory != 0) {
+    if (options.file == nullptr) throw InputError("[cpu] max_device_memory: expected a model that is a mapped file");
+    pages = std::make_unique<Pages>(plan, options.file, options.max_device_memory);
+  }
+  use_tuning();
 }
 
 std::unique_ptr<Program> CpuModel::compile(const Shape& shape) {
@@ -195,7 +197,7 @@ class CpuBackend final : public Backend {
   const Kernels& kernels_;
   ThreadPool pool_;
   DeviceInfo info_;
-  Tuning tuning_;
+  Tuning tuning_ = environment_tuning();
 };
 
 }  // namespace

@@ -1,4 +1,6 @@
 // What may be tuned on the CPU.
+//
+//   RWKVNATIVE_CPU_TUNING  prefill_rows=NUMBER, see Tuning; read once when the device is opened
 #pragma once
 
 #include <cstdint>
@@ -12,5 +14,7 @@ struct Tuning {
 
 // From "", or "prefill_rows=number"; throws InputError.
 Tuning parse_tuning(const std::string& text);
+// What the environment says.
+Tuning environment_tuning();
 
 }  // namespace rwkvnative::cpu
