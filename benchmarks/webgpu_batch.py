@@ -18,7 +18,7 @@ from webgpu_decode import MIXES, SIZES, build
 
 from rwkvnative import _core
 
-MATRICES = ("linear", "lora", "head", "matmat", "reduce")  # first words of the labels of what multiplies
+MATRICES = ("linear", "lora", "head", "matmat", "reduce", "tiles")  # first words of the labels of what multiplies
 
 PEAK = """enable f16;
 enable subgroups;

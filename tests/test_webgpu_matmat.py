@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import webgpu_devices
-from engines import Case, assert_states_close, case, open_engine, random_tokens, row_errors
+from engines import Case, assert_same, assert_states_close, case, config, open_engine, random_tokens, row_errors
 from rwkvnative import _core
 from rwkvnative.errors import InputError
 from synthetic import ALL_TYPES, build_model, encode
@@ -37,6 +37,10 @@ def matmat(request, monkeypatch) -> str:
     return matrix_device() if form == "matrix" else webgpu_devices.require(adapter)
 
 
+def device_of(form: str) -> str:
+    return matrix_device() if form == "matrix" else webgpu_devices.require("llvmpipe")
+
+
 def use(monkeypatch, form: str, more: str = "") -> None:
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", f"matmat={FORMS[form]},matmat_rows=2{more}")
 
@@ -57,17 +61,22 @@ ROLES = ("time_mix_receptance", "time_mix_key", "time_mix_value", "time_mix_outp
          "output.weight", "time_mix_[wa]?")
 
 
-@pytest.mark.parametrize("form, types", [
-    ("plain", ("Q4_K", "Q6_K", "Q3_K", "F16", "BF16")),  # one scale, one for each half, bits in three planes, floats
-    ("matrix", ALL_TYPES[:8]),
-    ("matrix", ALL_TYPES[7:]),
-], ids=["plain", "matrix-0", "matrix-1"])
-def test_types_in_turn(monkeypatch, form, types):
-    """Several types in a dispatch; logits and states, for a chunk of two tiles and a half."""
-    use(monkeypatch, form, ",matmat_tile=16")
+def types_in_turn(types) -> dict:
+    """Options of a model with several types in a dispatch."""
     of_role = {role: types[i % len(types)] for i, role in enumerate(ROLES)} | {f"time_mix_{z}0": "F32" for z in "wa"}
-    c = case(41, n_embd=256, n_layer=1, n_ff=256, ranks=(256, 256, 32, 32), types=of_role, seed=31)
-    check(open_engine(c.model, matrix_device() if form == "matrix" else webgpu_devices.require("llvmpipe")), c, HALF_BOUND)
+    return dict(n_embd=256, n_layer=1, n_ff=256, ranks=(256, 256, 32, 32), types=of_role, seed=31)
+
+
+SOME_TYPES = ("Q4_K", "Q6_K", "Q3_K", "F16", "BF16")  # one scale, one for each half, bits in three planes, floats
+
+
+@pytest.mark.parametrize("form, types", [("plain", SOME_TYPES), ("matrix", ALL_TYPES[:8]), ("matrix", ALL_TYPES[7:])],
+                         ids=["plain", "matrix-0", "matrix-1"])
+def test_types_in_turn(monkeypatch, form, types):
+    """Logits and states, for a chunk of two tiles and a half."""
+    use(monkeypatch, form, ",matmat_tile=16")
+    c = case(41, **types_in_turn(types))
+    check(open_engine(c.model, device_of(form)), c, HALF_BOUND)
 
 
 @pytest.mark.parametrize("adapter", webgpu_devices.SOFTWARE)
@@ -78,11 +87,13 @@ def test_types_in_float32(monkeypatch, adapter):
     check(open_engine(c.model, webgpu_devices.require(adapter)), c, F32_BOUND)
 
 
+ODD = dict(n_embd=48, head_size=16, ranks=(7, 5, 3, 11), n_ff=600, n_vocab=37, n_layer=2, seed=32)
+
+
 @pytest.fixture
 def odd(matmat, request):
     """A model none of whose widths is a multiple of a tile or of a step, one wide enough for splits, and its engine."""
-    options = dict(n_embd=48, head_size=16, ranks=(7, 5, 3, 11), n_ff=600, n_vocab=37, n_layer=2, seed=32)
-    return lambda n: case(n, **options), open_engine(case(1, **options).model, matmat), \
+    return lambda n: case(n, **ODD), open_engine(case(1, **ODD).model, matmat), \
         F32_BOUND if is_float(request) else HALF_BOUND
 
 
@@ -130,9 +141,72 @@ def test_huge_and_tiny_weights(monkeypatch, form):
         largest = np.abs(model.tensors[name].dequantized()).max()
         assert largest > 1e5 / 2 if factor > 1 else largest < 1e-6
     c = Case(model, random_tokens(17))
-    engine = open_engine(model, matrix_device() if form == "matrix" else webgpu_devices.require("llvmpipe"))
+    engine = open_engine(model, device_of(form))
     logits = engine.forward(c.tokens, None, engine.new_state(), "all")
     assert row_errors(logits, c.logits).max() <= HALF_BOUND
+
+
+WAYS = ("", ",matmat_weights=1", ",matmat_weights=2")  # packed weights, tiles made before each product, kept tiles
+
+
+@pytest.mark.parametrize("form, options, more", [
+    ("plain", ODD, ",matmat_outs=64"),
+    ("plain", types_in_turn(SOME_TYPES), ""),
+    ("matrix", ODD, ",matmat_outs=64,matmat_along=1"),
+    ("matrix", types_in_turn(ALL_TYPES[:8]), ""),
+    ("matrix", types_in_turn(ALL_TYPES[7:]), ",matmat_outs=128,matmat_loads=1,matmat_unroll=16"),
+], ids=["plain-odd", "plain-types", "matrix-odd", "matrix-0", "matrix-1"])
+def test_weights_as_tiles(monkeypatch, form, options, more):
+    """Wherever a product loads its weights from, the same halves are summed in the same order: logits and states are equal to the
+    bit. Several tiles of rows and tails; splits; widths that are no multiple of a step of inputs or of a tile of outputs."""
+    lengths = [33, 17, 16, 2] if options is ODD else [41]
+    c = case(sum(lengths), **options)
+    results = []
+    for way in WAYS:
+        use(monkeypatch, form, ",matmat_tile=16" + way + (more if way else ""))
+        engine = open_engine(c.model, device_of(form))
+        state = engine.new_state()
+        parts = np.split(c.tokens, np.cumsum(lengths)[:-1])
+        logits = np.concatenate([engine.forward(part, state, state, "all") for part in parts])
+        results.append((logits, state.read(), engine.info["device_bytes"], engine.info["scratch_bytes"]))
+    packed, scratch, kept = results
+    assert row_errors(packed[0], c.logits).max() <= HALF_BOUND
+    for logits, state, *_ in (scratch, kept):
+        np.testing.assert_array_equal(logits, packed[0])
+        assert_same(state, packed[1])
+    key = 2 * c.model.shape.n_embd * c.model.shape.n_ff  # bytes of its tiles, without what is beyond it
+    assert scratch[2] == packed[2] and kept[2] > packed[2] + 2 * key
+    assert scratch[3] >= packed[3] + key > kept[3]
+
+
+@pytest.mark.parametrize("types", [ALL_TYPES[:8], ALL_TYPES[7:]], ids=["0", "1"])
+def test_every_type_as_tiles(monkeypatch, types):
+    use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=2")
+    c = case(9, **types_in_turn(types))
+    check(open_engine(c.model, device_of("plain")), c, HALF_BOUND)
+
+
+def test_tiles_of_split_matrices(monkeypatch):
+    """Bindings that hold a part of the head each."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", "300000")
+    c = case(19, **ODD | dict(n_layer=1, n_ff=300, n_vocab=3000))
+    for way in WAYS[1:]:
+        use(monkeypatch, "plain", ",matmat_tile=16" + way)
+        engine = open_engine(c.model, device_of("plain"))
+        check(engine, c, HALF_BOUND)
+        tensors = sum(t.data.nbytes for t in c.model.tensors.values())
+        assert (engine.info["device_bytes"] > tensors + 2 * 48 * 3000) == way.endswith("2")
+
+
+def test_a_budget_has_no_room_for_tiles(monkeypatch):
+    c = case(9, **ODD)
+    entries, data = c.model.packed()
+    seen = []
+    for way in WAYS:
+        use(monkeypatch, "plain", ",matmat_tile=16" + way)
+        engine = _core.Engine("rwkv7", config(c.model), entries, data, device_of("plain"), 2, "f32", None, max_device_memory=1 << 28)
+        seen.append((engine.forward(c.tokens, None, engine.new_state(), "all").tobytes(), engine.info["device_bytes"], engine.info["scratch_bytes"]))
+    assert len(set(seen)) == 1
 
 
 def test_forms_that_a_device_lacks_are_named(monkeypatch):

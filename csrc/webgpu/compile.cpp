@@ -37,6 +37,7 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 Compiled Compiler::run() {
   plan_slots();
   allocate();
+  choose_tiles();
   compiled_.covers_state = covers_state();
   compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
@@ -205,7 +206,7 @@ void Compiler::allocate() {
 
 // What a kernel that reads rows of matrices lacks: where they are, and which threads share one. Declarations of WGSL come in any
 // order.
-static std::string layout_text(const std::string& source, uint32_t layout) {
+std::string layout_text(const std::string& source, uint32_t layout) {
   ShaderText text;
   if (source.find("row_word(") == std::string::npos) return {};  // of weights.wgsl
   if (layout != 1) text.constant("kAbreast", layout == 0 ? UINT32_MAX : layout);

@@ -10,6 +10,7 @@
 #include "webgpu/part_text.h"
 #include "webgpu/program.h"
 #include "webgpu/shader.h"
+#include "webgpu/weight_tiles.h"
 
 namespace rwkvnative::webgpu {
 
@@ -20,6 +21,8 @@ enum class MatMat : uint32_t {
   Plain,   // what goes around them, with a plain loop in their place: for tests on devices that have none
   Float,   // float32
 };
+
+constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -104,15 +107,28 @@ class Compiler {
   uint32_t splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   std::vector<Unfinished> unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   uint64_t sums_values() const;
+  void begin_product(ShaderText& text, const Tiling& tiling, size_t parts) const;
   std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
   void add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places, bool halves);
   BindGroupHandle bind_parts(const std::string& label, Bindings bindings, const WeightGroup* group, std::span<const uint32_t> table);
+  BindGroupHandle bind_parts(const std::string& label, Bindings bindings, Pipelines::Range weights,
+                             std::span<const uint32_t> table);
   void add_pack(std::span<const LinearMatrix> matrices, bool of_head);
   void include_half_tiles(ShaderText& text) const;
   // What kernels that write float16 rows include: `binding` is where.
   void include_halves(ShaderText& text, uint32_t binding, uint32_t rows) const;
+  // compile_tiles.cpp
+  struct TiledGroup {
+    std::map<TensorId, TilePlace> places;
+    WGPUBuffer buffer = nullptr;
+  };
+  void choose_tiles();
+  TiledGroup add_tiles(const std::string& label, std::span<const LinearMatrix> matrices, const WeightGroup& group,
+                       bool of_head);
+  Tiling tiled(Tiling tiling) const;
+  std::string tiles_product_text(const Tiling& tiling, size_t parts) const;
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;
@@ -225,6 +241,12 @@ inline bool is_float(DType type) { return traits(type).block_values == 1; }
 inline uint32_t row_units(const Tensor& weight) { return is_float(weight.type) ? ceil_div(weight.ne0, 8) : weight.ne0 / 32; }
 // Whether a unit's halves have scales of their own: the dot products of kernels/dot_int8.wgsl are named after that.
 bool scales_sixteens(DType type);
+// compile.cpp: what a text that reads rows of matrices lacks in a layout.
+std::string layout_text(const std::string& source, uint32_t layout);
+// compile_matmat.cpp: the switch cases that call `begin``type``end` for each type; the last one is the default.
+std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std::string_view end);
+// compile_tiles.cpp: what kernels that read or write tiled weights include.
+void include_weight_tiles(ShaderText& text, const MatrixShape& shape);
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
 constexpr uint32_t kMostWide = 64;  // threads of a row, where they may be more than a subgroup has

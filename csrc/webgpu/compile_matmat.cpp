@@ -9,7 +9,6 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
 constexpr uint32_t kFloatTile = 64;      // of kernels/matmat_f32.wgsl
 constexpr uint32_t kFloatThreads = 256;
 constexpr uint32_t kMaxSplits = 12;
@@ -18,7 +17,7 @@ constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that w
 constexpr uint32_t kDirectRows = 512;       // from so many rows on, a workgroup finishes what it need not share
 
 // Where the sums of a matrix go: outputs of a split, whole tiles of them.
-uint32_t sums_width(const Tensor& weight, const MatMatTile& tile) { return ceil_div(weight.ne1, tile.outs) * tile.outs; }
+uint32_t sums_width(const Tensor& weight, uint32_t outs) { return ceil_div(weight.ne1, outs) * outs; }
 
 }  // namespace
 
@@ -75,11 +74,16 @@ void Compiler::include_halves(ShaderText& text, uint32_t binding, uint32_t rows)
 // bind_main() and a table for the kernel.
 BindGroupHandle Compiler::bind_parts(const std::string& label, Bindings bindings, const WeightGroup* group,
                                      std::span<const uint32_t> table) {
-  Buffer buffer = device_.create_buffer(label, table.size_bytes(), WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
-  device_.write(buffer.get(), 0, std::as_bytes(table));
   const Pipelines::Range weights = group == nullptr
                                        ? Pipelines::Range{compiled_.dummy.get(), 0, 16}
                                        : Pipelines::Range{model_.weights->buffer(*group), group->offset, group->bytes};
+  return bind_parts(label, bindings, weights, table);
+}
+
+BindGroupHandle Compiler::bind_parts(const std::string& label, Bindings bindings, Pipelines::Range weights,
+                                     std::span<const uint32_t> table) {
+  Buffer buffer = device_.create_buffer(label, table.size_bytes(), WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
+  device_.write(buffer.get(), 0, std::as_bytes(table));
   const Pipelines::Range ranges[] = {
       weights, {compiled_.activations.buffer().get()}, {compiled_.params.get()}, {buffer.get()},
       {compiled_.sums.get()}, {compiled_.activations.halves().get()}};
@@ -112,7 +116,7 @@ uint32_t Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows)
   for (const LinearMatrix& matrix : matrices) {
     const Tensor& weight = plan_.tensor(matrix.weight);
     tiles += uint64_t{ceil_div(weight.ne1, tiling.tile.outs)} * row_tiles;
-    width += sums_width(weight, tiling.tile);
+    width += sums_width(weight, tiling.tile.outs);
     steps = std::max(steps, ceil_div(weight.ne0, tiling.step()));
   }
   const uint64_t room = kMostShared / (4 * width * row_tiles * tiling.tile.rows);
@@ -131,7 +135,8 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const Tensor& weight = plan_.tensor(matrix.weight);
     const uint32_t steps = ceil_div(weight.ne0, tiling(rows).step());
     const uint32_t count = std::clamp(wanted, 1u, std::max(1u, steps / kMinSteps));
-    Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, tile), .rows = rows_alloc};
+    const uint32_t outs = std::max(tile.outs, tuned_.all.matmat_outs);  // also where only some groups' weights are tiled
+    Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, outs), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
     place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;
     place.sums = free;
@@ -160,7 +165,7 @@ uint64_t Compiler::sums_values() const {
 }
 
 // The switch cases that call `call` with each type; the last one is the default.
-static std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std::string_view end) {
+std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std::string_view end) {
   std::string cases;
   for (size_t i = 0; i < kinds.size(); ++i) {
     const std::string label = i + 1 == kinds.size() ? "default" : message("case ", i, "u");
@@ -169,12 +174,33 @@ static std::string by_kind(const std::vector<DType>& kinds, std::string_view beg
   return cases;
 }
 
+// What the text of each product begins with.
+void Compiler::begin_product(ShaderText& text, const Tiling& tiling, size_t parts) const {
+  const MatMatTile& tile = tiling.tile;
+  text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs).constant("kParts", static_cast<uint32_t>(parts));
+  text.file("activations").file("activate").file("matmat");
+  if (tiling.form == MatMat::Float) return;
+  text.enable("f16").constant("kThreads", tiling.threads);
+  include_half_tiles(text);
+  text.file("matmat_halves");
+  if (tiling.form == MatMat::Plain) {
+    text.file("matmat_plain");
+    return;
+  }
+  const MatrixShape shape = matrix_shape_of(device_);
+  text.enable("subgroups").enable("chromium_experimental_subgroup_matrix");
+  // The subgroup's number is the same in all of a subgroup, which the analysis does not know.
+  text.directive("diagnostic(off, chromium_experimental.subgroup_matrix_uniformity)");
+  text.constant("kMatrixM", shape.m).constant("kMatrixN", shape.n).constant("kLanes", shape.lanes);
+  text.constant("kSubgroupsDown", tile.down).constant("kSubgroupRows", tile.rows / tile.down);
+  text.constant("kSubgroupOuts", tile.outs / tile.along).file("matmat_matrix");
+}
+
 // The kernel's text for tiles of matrices of these types.
 std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const {
-  const MatMatTile& tile = tiling.tile;
   ShaderText text;
-  text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs).constant("kParts", static_cast<uint32_t>(parts));
-  text.file("weights").file("activations").file("activate").file("matmat");
+  begin_product(text, tiling, parts);
+  text.file("weights");
   for (DType type : kinds) text.file(is_float(type) ? "float_weights" : "decode_" + lower(traits(type).name));
   if (tiling.form == MatMat::Float) {
     std::string fetches;
@@ -187,30 +213,19 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
                           {{"FETCHES", fetches}, {"FETCH", by_kind(kinds, "return fetch_", "(row, unit, half, part.units);")}}))
         .str();
   }
-  text.enable("f16").constant("kThreads", tiling.threads);
-  include_half_tiles(text);
-  text.file("matmat_halves");
-  MatrixProduct product{"var mine: Sums;", "", "multiply(part, row, step, &mine, thread);", "finish(part, row, &mine, thread);"};
+  text.file("matmat_fetched").file("matmat_slice");
+  MatrixProduct product{.sums = "var mine: Sums;",
+                        .multiply = "multiply(part, row, step, &mine, thread);",
+                        .finish = "finish(part, row, &mine, thread);"};
   const bool matrix = tiling.form == MatMat::Matrix;
-  if (matrix) {
-    const MatrixShape shape = matrix_shape_of(device_);
-    text.enable("subgroups").enable("chromium_experimental_subgroup_matrix");
-    // The subgroup's number is the same in all of a subgroup, which the analysis does not know.
-    text.directive("diagnostic(off, chromium_experimental.subgroup_matrix_uniformity)");
-    text.constant("kMatrixM", shape.m).constant("kMatrixN", shape.n).constant("kLanes", shape.lanes);
-    text.constant("kSubgroupsDown", tile.down).constant("kSubgroupRows", tile.rows / tile.down);
-    text.constant("kSubgroupOuts", tile.outs / tile.along).file("matmat_matrix");
-    product = matrix_product(tile, shape, tuned_.all.matmat_ahead != 0);
-  } else {
-    text.file("matmat_plain");
-  }
+  if (matrix) product = matrix_product(tiling.tile, matrix_shape_of(device_), tuned_.all.matmat_ahead != 0);
   for (DType type : kinds) {
     const std::string name = lower(traits(type).name);
     if (!is_float(type)) text.file("matmat_codes");
     text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", name}}));
     text.text(instantiate("matmat_weights", {{"TYPE", name}}));
     text.text(instantiate("matmat_run", {{"TYPE", name},
-                                         {"START", product.start},
+                                         {"START", product.left + product.right + product.sums},
                                          {"FIRST", product.first},
                                          {"MULTIPLY", product.multiply},
                                          {"FINISH", product.finish}}));
@@ -224,14 +239,16 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
 
 void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix> matrices,
                           std::span<const WeightGroup> groups, bool of_head, uint32_t rows_at_once) {
-  const Tiling tiling = this->tiling(rows_at_once);
-  const MatMatTile& tile = tiling.tile;
-  const bool halves = takes_halves(tiling.form);
+  const Tiling own_tiling = this->tiling(rows_at_once);
+  const bool halves = takes_halves(own_tiling.form);
   if (halves) add_pack(matrices, of_head);
 
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
   for (const WeightGroup& group : groups) {
+    const TiledGroup tiled = add_tiles(label, matrices, group, of_head);
+    const Tiling tiling = tiled.buffer == nullptr ? own_tiling : this->tiled(own_tiling);
+    const MatMatTile& tile = tiling.tile;
     std::vector<DType> kinds;
     std::vector<uint32_t> parts;
     uint32_t workgroups = 0;
@@ -244,10 +261,15 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
       const auto kind = static_cast<uint32_t>(std::find(kinds.begin(), kinds.end(), weight.type) - kinds.begin());
       if (kind == kinds.size()) kinds.push_back(weight.type);
       const uint32_t steps = ceil_div(weight.ne0, tiling.step());
+      uint32_t at = rows.at, stride = rows.row_vec4s;
+      if (tiled.buffer != nullptr) {
+        at = tiled.places.at(rows.tensor).at, stride = tiled.places.at(rows.tensor).octets;
+        cost_.weight_bytes += uint64_t{rows.rows} * 16 * stride - uint64_t{rows.rows} * 16 * rows.row_vec4s;
+      }
       const uint32_t begin = workgroups;
       workgroups += ceil_div(rows.rows, tile.outs) * place.splits;
       ++part_count;
-      parts.insert(parts.end(), {workgroups, begin, kind, rows.at, rows.row_vec4s, row_units(weight), rows.rows,
+      parts.insert(parts.end(), {workgroups, begin, kind, at, stride, row_units(weight), rows.rows,
                                  halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(), in.scales});
       const float scale = halves ? model_.half_scales.at(static_cast<size_t>(rows.tensor)) : 1.0f;
       parts.insert(parts.end(), {(place.direct ? 4 * out.values : place.sums) + rows.first_row,
@@ -258,8 +280,12 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
     }
     if (kinds.empty()) continue;
     if (halves) cost_.arithmetic = Arithmetic::F16;
-    dispatch(label, matmat_text(tiling, kinds, part_count), Bindings::Product, bind_parts(label, Bindings::Product, &group, parts),
-             of_head ? Grid::HeadTiles : Grid::RowTiles, workgroups, tile.rows);
+    const Pipelines::Range weights = tiled.buffer == nullptr
+                                         ? Pipelines::Range{model_.weights->buffer(group), group.offset, group.bytes}
+                                         : Pipelines::Range{tiled.buffer};
+    dispatch(label, tiled.buffer == nullptr ? matmat_text(tiling, kinds, part_count) : tiles_product_text(tiling, part_count),
+             Bindings::Product, bind_parts(label, Bindings::Product, weights, parts), of_head ? Grid::HeadTiles : Grid::RowTiles,
+             workgroups, tile.rows);
   }
   add_reduce(label, matrices, places, halves);
 }

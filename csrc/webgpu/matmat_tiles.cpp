@@ -48,12 +48,12 @@ MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape, b
   const uint32_t matrix = shape.m * shape.k;  // halves of a tile of activations
   MatrixProduct text;
   // `line`: halves from some rows' tiles to those of the rows below.
-  text.start = message("let line = 8u * part.input_stride * kMatrixM;\n"
-                       "  let left = 8u * part.input + (row / kMatrixM + subgroup % kSubgroupsDown * ", down, "u) * line;\n"
-                       "  let right = subgroup / kSubgroupsDown * kSubgroupOuts * kRowHalves;\n");
+  text.left = message("let line = 8u * part.input_stride * kMatrixM;\n"
+                       "  let left = 8u * part.input + (row / kMatrixM + subgroup % kSubgroupsDown * ", down, "u) * line;\n");
+  text.right = "  let right = subgroup / kSubgroupsDown * kSubgroupOuts * kRowHalves;\n";
   for (uint32_t i = 0; i < down; ++i) {
     for (uint32_t j = 0; j < along; ++j)
-      text.start += message("  var sum_", i, "_", j, ": subgroup_matrix_result<f32, ", shape.n, ", ", shape.m, ">;\n");
+      text.sums += message("  var sum_", i, "_", j, ": subgroup_matrix_result<f32, ", shape.n, ", ", shape.m, ">;\n");
   }
   const auto load_left = [&](uint32_t k) {
     std::string loads;

@@ -22,7 +22,8 @@ const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish
 // The text of a product by subgroup matrices, for the $ of kernels/matmat_run.wgsl. `ahead`: activations are asked for before the
 // weights of a step are decoded, and then a matrix ahead of their product.
 struct MatrixProduct {
-  std::string start, first, multiply, finish;
+  std::string left, right, sums;  // where a subgroup's operands begin; what it sums in
+  std::string first, multiply, finish;
 };
 MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape, bool ahead);
 

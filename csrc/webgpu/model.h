@@ -8,6 +8,7 @@
 #include "webgpu/pipelines.h"
 #include "webgpu/state.h"
 #include "webgpu/stream.h"
+#include "webgpu/weight_tiles.h"
 #include "webgpu/weights.h"
 
 namespace rwkvnative::webgpu {
@@ -25,6 +26,7 @@ struct LoadedParts {
   uint32_t usual_logits_rows = 0, logits_rows = 0;  // the same where logits of all are wanted
   uint32_t layout = 1;                   // of the weights: Tuning::layout
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
+  std::unique_ptr<TileStore> tiles = std::make_unique<TileStore>();
   std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
 };
 
@@ -38,7 +40,9 @@ class DeviceModel final : public LoadedModel {
   uint32_t prefill_rows() const override { return parts_->prefill_rows; }
   uint32_t logits_rows() const override { return parts_->logits_rows; }
   std::vector<uint32_t> short_rows() const override;
-  uint64_t device_bytes() const override { return parts_->weights ? parts_->weights->device_bytes() : 0; }
+  uint64_t device_bytes() const override {
+    return parts_->weights ? parts_->weights->device_bytes() + parts_->tiles->kept_bytes() : 0;
+  }
   MemoryUse memory() const override;
   uint32_t most_drawn() const override;
   bool short_of_room() const override;
@@ -71,7 +75,7 @@ class DeviceBackend final : public Backend {
   const Device& device() const { return *device_; }
   size_t kernels() const { return pipelines_->size(); }  // compiled so far
   void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
-  std::vector<std::string> tuning_variants() const override { return webgpu::tuning_variants(); }
+  std::vector<std::string> tuning_variants() const override { return webgpu::tuning_variants(device_->matrix().has_value()); }
   std::string kernels_id() const override;
 
  private:

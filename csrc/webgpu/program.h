@@ -66,6 +66,8 @@ struct Compiled {
   Buffer draws, places, history, used;  // of Readout::Draw: kernels/draw.wgsl, draw_history.wgsl
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
   std::vector<Buffer> tables;  // of Bindings::Parts
+  std::shared_ptr<const Buffer> scratch_tiles;      // shared with other programs: weight_tiles.h
+  std::shared_ptr<const WeightTiles> kept_tiles;
   size_t logits_slot = 0, hidden_slot = 0;
   size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
