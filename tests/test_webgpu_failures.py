@@ -102,6 +102,18 @@ def test_a_limit_that_is_too_small(gpu, monkeypatch):
     one_sentence(error, "expected at least 65536", "use another device")
 
 
+def test_a_head_of_more_rows_than_a_grid_has_workgroups(monkeypatch):
+    """One row for a workgroup, which `tune` tries, would be more than the 65535 that a device allows."""
+    gpu = webgpu_devices.require("llvmpipe")
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", "subgroups")
+    engine = open_engine(build_model(**TINY | dict(n_vocab=66000)), gpu)
+    expected = engine.forward(tokens_of([65999]), None, engine.new_state(), "last")
+    engine.set_tuning("workgroup=32,lanes=32,float_lanes=32")
+    got = engine.forward(tokens_of([65999]), None, engine.new_state(), "last")
+    assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max() and np.argmax(got) == np.argmax(expected)
+
+
 def test_unknown_failures_name_the_variable(gpu, monkeypatch):
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_FAIL", "gravity")
     with pytest.raises(InputError, match="RWKVNATIVE_WEBGPU_FAIL.*lost=N"):

@@ -320,16 +320,24 @@ Ticket DeviceProgram::submit(std::span<const Sequence> sequences) {
   check(sequences);
   prepare(sequences, flight);
   flight.commands.clear();
-  for (const Run& run : compiled_.runs) {
-    if (run.unit != kNoUnit) model_->stream->bring(run.unit, run.next);
-    @autoreleasepool {
-      CommandBuffer commands = device.create_command_buffer("program");
-      const size_t at_once = device.options().trace ? 1 : run.end - run.begin;
-      for (size_t i = run.begin; i < run.end; i += at_once) encode(commands, i, i + at_once, flight);
-      if (run.unit != kNoUnit) model_->stream->used_by(run.unit, commands);
-      device.commit(commands);
-      flight.commands.push_back(std::move(commands));
+  flight.commands.reserve(std::max<size_t>(1, compiled_.runs.size()));
+  try {
+    for (const Run& run : compiled_.runs) {
+      if (run.unit != kNoUnit) model_->stream->bring(run.unit, run.next);
+      @autoreleasepool {
+        CommandBuffer commands = device.create_command_buffer("program");
+        const size_t at_once = device.options().trace ? 1 : run.end - run.begin;
+        for (size_t i = run.begin; i < run.end; i += at_once) encode(commands, i, i + at_once, flight);
+        if (run.unit != kNoUnit) model_->stream->used_by(run.unit, commands);
+        device.commit(commands);
+        flight.commands.push_back(std::move(commands));
+      }
     }
+  } catch (...) {
+    // What was begun reads the flight's memory, which the next submit writes, and the program's, which may go now.
+    for (const CommandBuffer& commands : flight.commands) device.finish(commands);
+    flight.commands.clear();
+    throw;
   }
   submitted(sequences);
   flight.ticket = ++last_ticket_;

@@ -95,6 +95,7 @@ class DeviceState final : public State {
   void flip() { side_ = 1 - side_; }
 
  private:
+  void clear();
   float* contents() const;
 
   std::shared_ptr<StatePool> pool_;

@@ -79,6 +79,15 @@ uint64_t StatePool::bytes() const {
 }
 
 DeviceState::DeviceState(std::shared_ptr<StatePool> pool) : pool_(std::move(pool)), place_(pool_->take()) {
+  try {
+    clear();
+  } catch (...) {
+    pool_->give_back(place_);
+    throw;
+  }
+}
+
+void DeviceState::clear() {
   @autoreleasepool {
     // After what the GPU still does with the state that was here before.
     const CommandBuffer commands = pool_->device().create_command_buffer("state, new");

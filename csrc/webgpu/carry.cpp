@@ -28,6 +28,9 @@ std::string carrying(std::string source, uint32_t group) {
   const std::string threads = source.substr(size, find(source, ")", size) - size);
   const size_t entry = find(source, kMain, size) + kMain.size(), body = find(source, ") {", entry);
   const std::string inputs = source.substr(entry, body - entry);
+  // The carriers' workgroups are more of the grid along z.
+  for (const std::string_view own : {"workgroup.z", "workgroup_id.z", "num_workgroups"})
+    if (source.find(own) != std::string::npos) throw DeviceError(message("[webgpu] a kernel to carry weights has a use for ", own));
   find(inputs, "@builtin(workgroup_id) workgroup:", 0);
 
   std::string more = "@builtin(num_workgroups) carrying_grid: vec3<u32>, ", thread = "carrying_thread";

@@ -58,7 +58,19 @@ Compiled Compiler::run() {
     request_kernels();
   }
   model_.pipelines->finish();
+  check_grids();
   return std::move(compiled_);
+}
+
+// Dawn does not look where it does not validate.
+void Compiler::check_grids() const {
+  const uint32_t most = device_.limits().maxComputeWorkgroupsPerDimension;
+  for (const Dispatch& dispatch : compiled_.dispatches) {
+    if (dispatch.grid == Grid::Bias || dispatch.grid == Grid::History) continue;  // x are threads
+    if (const uint32_t wanted = std::max(dispatch.x, shape_.rows); wanted > most)
+      throw DeviceError(message("[webgpu] ", device_.info().name, ": ", dispatch.label, " needs a grid of ", wanted,
+                                " workgroups, the device allows ", most));
+  }
 }
 
 void Compiler::mark_unit(size_t begin, uint32_t unit) {

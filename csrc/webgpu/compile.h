@@ -44,6 +44,8 @@ class Compiler {
   // Marks the dispatches from `begin` on as readers of a unit, if it streams.
   void mark_unit(size_t begin, uint32_t unit);
   void find_runs();
+  // Throws DeviceError if a dispatch may have more workgroups along a dimension than the device allows.
+  void check_grids() const;
   // compile_carry.cpp
   bool can_carry(size_t dispatch) const;
   void add_carries();

@@ -11,10 +11,12 @@ constexpr uint64_t kAlignment = 4096;  // of a share, and more than any binding'
 
 }  // namespace
 
-// Not those around the layers: they are short, and bind as many buffers as they may.
+// Not those around the layers: they are short, bind as many buffers as they may, and some submits leave them out.
 bool Compiler::can_carry(size_t dispatch) const {
   const Bindings bindings = texts_[dispatch].bindings;
-  return bindings != Bindings::Choice && bindings != Bindings::Draw && bindings != Bindings::Embed;
+  if (bindings == Bindings::Choice || bindings == Bindings::Draw || bindings == Bindings::Embed) return false;
+  const Grid grid = compiled_.dispatches[dispatch].grid;
+  return grid != Grid::Bias && grid != Grid::History && model_.pipelines->can_carry(bindings);
 }
 
 // A unit may come once its slot is read no more: during the run before its own that reads another slot, and during what follows

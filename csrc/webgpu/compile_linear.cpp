@@ -140,6 +140,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     PartText parts("(part, thread, tile)");
     uint32_t outputs = 0;
     const uint32_t rows_of_all = whole_rows(group);
+    // Each matrix begins with a workgroup of its own.
+    const uint32_t most_workgroups = device_.limits().maxComputeWorkgroupsPerDimension - static_cast<uint32_t>(group.rows.size());
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
     text.constant("kTile", kTile).file("weights").file("activations").file("activate").file("linear_part");
     text.constant("kNarrow", most_lanes);
@@ -161,6 +163,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         kind.groups = workgroup / kind.lanes;
         kind.rows = std::max(1u, floats ? tuning_.float_rows : tuning_.rows);
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
+        // A head has more rows than a grid may have workgroups.
+        while (ceil_div(rows_of_all, kind.rows_per_workgroup()) > most_workgroups) kind.rows *= 2;
         const std::string name = message("k", kind.number);
         const std::string sums = message(kind.rows * kTile);
         const bool wide = kind.lanes > most_lanes;

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "webgpu/instance.h"
+#include "webgpu/pipelines.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -19,7 +20,7 @@ void require(const WGPULimits& limits, const DeviceInfo& info) {
     uint64_t has, needs;
   };
   for (const Need& need :
-       {Need{"maxStorageBuffersPerShaderStage", limits.maxStorageBuffersPerShaderStage, 8},
+       {Need{"maxStorageBuffersPerShaderStage", limits.maxStorageBuffersPerShaderStage, kMostBuffers},
         Need{"maxComputeInvocationsPerWorkgroup", limits.maxComputeInvocationsPerWorkgroup, 256},
         Need{"maxComputeWorkgroupStorageSize", limits.maxComputeWorkgroupStorageSize, 16384},
         Need{"maxDynamicStorageBuffersPerPipelineLayout", limits.maxDynamicStorageBuffersPerPipelineLayout, 1}}) {

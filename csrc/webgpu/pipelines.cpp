@@ -30,13 +30,9 @@ std::span<const uint32_t> numbers(Bindings bindings) {
   }
 }
 
-struct Entry {
-  uint32_t number;
-  WGPUBufferBindingType type;
-  bool dynamic = false;
-};
+}  // namespace
 
-BindGroupLayoutHandle make_layout(const Device& device, const char* label, std::initializer_list<Entry> entries) {
+BindGroupLayoutHandle Pipelines::make_layout(const char* label, std::initializer_list<Entry> entries) {
   std::vector<WGPUBindGroupLayoutEntry> raw;
   for (const Entry& entry : entries) {
     WGPUBindGroupLayoutEntry out{};
@@ -50,52 +46,54 @@ BindGroupLayoutHandle make_layout(const Device& device, const char* label, std::
   descriptor.label = view(label);
   descriptor.entries = raw.data();
   descriptor.entryCount = raw.size();
-  return device.checked(
-      label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device.get(), &descriptor)); });
+  BindGroupLayoutHandle layout = device_.checked(
+      label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device_.get(), &descriptor)); });
+  buffers_[layout.get()] = static_cast<uint32_t>(entries.size());
+  return layout;
 }
 
-PipelineLayoutHandle make_pipeline_layout(const Device& device, const char* label,
-                                          std::initializer_list<WGPUBindGroupLayout> groups) {
-  const std::vector<WGPUBindGroupLayout> raw(groups);
+PipelineLayoutHandle Pipelines::make_pipeline_layout(const char* label, const std::vector<WGPUBindGroupLayout>& groups) const {
+  uint32_t buffers = 0;
+  for (const WGPUBindGroupLayout group : groups) buffers += buffers_.at(group);
+  if (buffers > kMostBuffers)  // Dawn does not look where it does not validate
+    throw DeviceError(message("[webgpu] a kernel of layout ", label, " binds ", buffers, " buffers, expected at most ", kMostBuffers));
   WGPUPipelineLayoutDescriptor descriptor{};
   descriptor.label = view(label);
-  descriptor.bindGroupLayouts = raw.data();
-  descriptor.bindGroupLayoutCount = raw.size();
-  return device.checked(label,
-                        [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device.get(), &descriptor)); });
+  descriptor.bindGroupLayouts = groups.data();
+  descriptor.bindGroupLayoutCount = groups.size();
+  return device_.checked(
+      label, [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device_.get(), &descriptor)); });
 }
-
-}  // namespace
 
 Pipelines::Pipelines(const Device& device) : device_(device) {
   constexpr auto kRead = WGPUBufferBindingType_ReadOnlyStorage;
   constexpr auto kWrite = WGPUBufferBindingType_Storage;
-  main_ = make_layout(device, "main", {{0, kRead}, {1, kWrite}, {2, kRead}});
-  embed_ = make_layout(device, "embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
-  main_halves_ = make_layout(device, "main and halves", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}});
-  parts_ = make_layout(device, "parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kWrite}});
-  product_ = make_layout(device, "product", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kRead}});
-  choice_ = make_layout(device, "choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
-  draw_ = make_layout(device, "draw", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}, {6, kWrite}, {7, kWrite}});
-  state_ = make_layout(device, "state", {{0, kWrite, true}});
+  main_ = make_layout("main", {{0, kRead}, {1, kWrite}, {2, kRead}});
+  embed_ = make_layout("embed", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}, {4, kRead}});
+  main_halves_ = make_layout("main and halves", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kWrite}});
+  parts_ = make_layout("parts", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kWrite}});
+  product_ = make_layout("product", {{0, kRead}, {1, kWrite}, {2, kRead}, {3, kRead}, {4, kWrite}, {5, kRead}});
+  choice_ = make_layout("choice", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}});
+  draw_ = make_layout("draw", {{1, kWrite}, {3, kWrite}, {4, kWrite}, {5, kRead}, {6, kWrite}, {7, kWrite}});
+  state_ = make_layout("state", {{0, kWrite, true}});
   // Two states may lie in one buffer, which a dispatch must not bind for reading and for writing.
-  other_state_ = make_layout(device, "other state", {{0, kWrite, true}});
-  states_ = make_layout(device, "states", {{0, kWrite}});
-  sequences_ = make_layout(device, "sequences", {{0, kRead, true}});
-  carry_ = make_layout(device, "carry", {{0, kRead}, {1, kWrite}});
-  main_pipeline_ = make_pipeline_layout(device, "main", {main_.get()});
-  embed_pipeline_ = make_pipeline_layout(device, "embed", {embed_.get()});
-  main_halves_pipeline_ = make_pipeline_layout(device, "main and halves", {main_halves_.get()});
-  parts_pipeline_ = make_pipeline_layout(device, "parts", {parts_.get()});
-  product_pipeline_ = make_pipeline_layout(device, "product", {product_.get()});
-  choice_pipeline_ = make_pipeline_layout(device, "choice", {choice_.get()});
-  draw_pipeline_ = make_pipeline_layout(device, "draw", {draw_.get()});
-  state_pipeline_ = make_pipeline_layout(device, "state", {main_.get(), state_.get()});
+  other_state_ = make_layout("other state", {{0, kWrite, true}});
+  states_ = make_layout("states", {{0, kWrite}});
+  sequences_ = make_layout("sequences", {{0, kRead, true}});
+  carry_ = make_layout("carry", {{0, kRead}, {1, kWrite}});
+  main_pipeline_ = make_pipeline_layout("main", {main_.get()});
+  embed_pipeline_ = make_pipeline_layout("embed", {embed_.get()});
+  main_halves_pipeline_ = make_pipeline_layout("main and halves", {main_halves_.get()});
+  parts_pipeline_ = make_pipeline_layout("parts", {parts_.get()});
+  product_pipeline_ = make_pipeline_layout("product", {product_.get()});
+  choice_pipeline_ = make_pipeline_layout("choice", {choice_.get()});
+  draw_pipeline_ = make_pipeline_layout("draw", {draw_.get()});
+  state_pipeline_ = make_pipeline_layout("state", {main_.get(), state_.get()});
   state_other_pipeline_ =
-      make_pipeline_layout(device, "state from another", {main_.get(), state_.get(), other_state_.get()});
-  states_pipeline_ = make_pipeline_layout(device, "states", {main_.get(), states_.get(), sequences_.get()});
+      make_pipeline_layout("state from another", {main_.get(), state_.get(), other_state_.get()});
+  states_pipeline_ = make_pipeline_layout("states", {main_.get(), states_.get(), sequences_.get()});
   states_halves_pipeline_ =
-      make_pipeline_layout(device, "states and halves", {main_halves_.get(), states_.get(), sequences_.get()});
+      make_pipeline_layout("states and halves", {main_halves_.get(), states_.get(), sequences_.get()});
 }
 
 WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
@@ -145,37 +143,37 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
   }
 }
 
-uint32_t Pipelines::own_groups(Bindings bindings) const {
+std::vector<WGPUBindGroupLayout> Pipelines::own_groups(Bindings bindings) const {
+  std::vector<WGPUBindGroupLayout> groups = {group_layout(bindings)};
   switch (bindings) {
     case Bindings::MainState:
-      return 2;
+      groups.push_back(state_.get());
+      break;
     case Bindings::MainStateOther:
+      groups.insert(groups.end(), {state_.get(), other_state_.get()});
+      break;
     case Bindings::MainStates:
     case Bindings::StatesHalves:
-      return 3;
+      groups.insert(groups.end(), {states_.get(), sequences_.get()});
+      break;
     default:
-      return 1;
+      break;
   }
+  return groups;
+}
+
+bool Pipelines::can_carry(Bindings bindings) const {
+  uint32_t buffers = buffers_.at(carry_.get());
+  for (const WGPUBindGroupLayout group : own_groups(bindings)) buffers += buffers_.at(group);
+  return buffers <= kMostBuffers;
 }
 
 WGPUPipelineLayout Pipelines::carrying_layout(Bindings bindings) {
   PipelineLayoutHandle& layout = carrying_pipelines_[bindings];
   if (layout) return layout.get();
-  const WGPUBindGroupLayout group = group_layout(bindings);
-  switch (bindings) {
-    case Bindings::MainState:
-      layout = make_pipeline_layout(device_, "carrying", {group, state_.get(), carry_.get()});
-      break;
-    case Bindings::MainStateOther:
-      layout = make_pipeline_layout(device_, "carrying", {group, state_.get(), other_state_.get(), carry_.get()});
-      break;
-    case Bindings::MainStates:
-    case Bindings::StatesHalves:
-      layout = make_pipeline_layout(device_, "carrying", {group, states_.get(), sequences_.get(), carry_.get()});
-      break;
-    default:
-      layout = make_pipeline_layout(device_, "carrying", {group, carry_.get()});
-  }
+  std::vector<WGPUBindGroupLayout> groups = own_groups(bindings);
+  groups.push_back(carry_.get());
+  layout = make_pipeline_layout("carrying", groups);
   return layout.get();
 }
 
@@ -185,7 +183,7 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
   if (const auto found = kernels_.find(key); found != kernels_.end()) return *found->second;
   auto made = std::make_unique<Kernel>();
   made->label = label;
-  if (carries) made->carry_group = own_groups(bindings);
+  if (carries) made->carry_group = static_cast<uint32_t>(own_groups(bindings).size());
   const std::string source = carries ? carrying(own_source, made->carry_group) : own_source;
   const WGPUPipelineLayout layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
   // From here on finish() looks after it, whatever happens.

@@ -26,6 +26,8 @@ enum class Bindings {
   StatesHalves,    // MainStates, with MainHalves
 };
 
+constexpr uint32_t kMostBuffers = 8;  // storage buffers of a kernel: what every device must allow
+
 struct Kernel {
   std::string label;
   PipelineHandle pipeline;
@@ -62,16 +64,26 @@ class Pipelines {
   BindGroupHandle bind(const std::string& label, Bindings bindings, std::span<const Range> ranges) const;
   BindGroupHandle bind(const std::string& label, WGPUBindGroupLayout layout, std::span<const uint32_t> numbers,
                        std::span<const Range> ranges) const;
+  // Whether what such a kernel binds leaves room for that group.
+  bool can_carry(Bindings bindings) const;
   // The group of a share that a kernel carries: where it is, where it goes.
   BindGroupHandle bind_carry(std::span<const Range> ranges) const;
 
  private:
+  struct Entry {
+    uint32_t number;
+    WGPUBufferBindingType type;
+    bool dynamic = false;
+  };
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
-  // Groups of the kernel's own, and the layout with one more behind them.
-  uint32_t own_groups(Bindings bindings) const;
+  // The layouts of a kernel's own groups, and the pipeline layout with one more behind them.
+  std::vector<WGPUBindGroupLayout> own_groups(Bindings bindings) const;
   WGPUPipelineLayout carrying_layout(Bindings bindings);
+  BindGroupLayoutHandle make_layout(const char* label, std::initializer_list<Entry> entries);
+  PipelineLayoutHandle make_pipeline_layout(const char* label, const std::vector<WGPUBindGroupLayout>& groups) const;
 
   const Device& device_;
+  std::map<WGPUBindGroupLayout, uint32_t> buffers_;  // of each layout
   BindGroupLayoutHandle main_, main_halves_, embed_, parts_, product_, choice_, draw_, state_, other_state_, states_, sequences_, carry_;
   PipelineLayoutHandle main_pipeline_, main_halves_pipeline_, embed_pipeline_, parts_pipeline_, product_pipeline_, choice_pipeline_,
       draw_pipeline_, state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_;

@@ -229,6 +229,10 @@ def test_no_memory_on_the_way(soft):
         with pytest.raises(DeviceError, match="(layer|head).*bytes of the model file"):
             engine.forward(tokens_of([1]), state, out, "last")
         assert np.array_equal(engine.forward(tokens_of([1]), state, out, "last"), expected)
+    soft.fail_allocation(3)
+    with pytest.raises(DeviceError):
+        engine.forward(tokens_of([1]), state, out, "last")
+    engine.set_tuning("")  # its programs go, and must have waited for the layers that were begun
 
 
 def test_a_mapped_file(soft, tmp_path):
