@@ -32,27 +32,29 @@ class Compiler {
   Compiled run();
 
  private:
-  // compile.cpp
+  // compile_slots.cpp
   void plan_slots();
   void allocate();
+  // compile_norms.cpp
   void add(const EmbedOp& op, size_t op_index);
   void add(const ShiftMixOp& op, size_t op_index);
-  // The text of shift_mix.wgsl but its entry, for the mixes that `wanted` says (all if it is empty).
-  ShaderText shift_mix_text(const ShiftMixOp& op, size_t op_index, std::span<const bool> wanted, uint32_t& chunk) const;
+  // The text of shift_mix.wgsl but its entry; `chunk`: quads of a row that a workgroup makes.
+  ShaderText shift_mix_text(const ShiftMixOp& op, size_t op_index, uint32_t& chunk) const;
   void add(const HeadOp& op, size_t op_index);
   void add_quantize(size_t slot, Grid grid);
+  uint32_t norm_workgroup(uint32_t least_threads) const;
+  uint32_t norm_chunk(uint32_t mixes) const;
+  ShaderText begin_norm(uint32_t width, float epsilon, uint32_t workgroup, uint32_t lanes) const;
+  // compile_carry.cpp
   // Marks the dispatches from `begin` on as readers of a unit, if it streams.
   void mark_unit(size_t begin, uint32_t unit);
   void find_runs();
-  // Throws DeviceError if a dispatch may have more workgroups along a dimension than the device allows.
-  void check_grids() const;
-  // compile_carry.cpp
   bool can_carry(size_t dispatch) const;
   void add_carries();
   void request_kernels();
   // compile_linear.cpp
   void add(const LinearOp& op, size_t op_index);
-  // One matrix of a dispatch of linear.wgsl.
+  // A matrix of a dispatch, whichever kernel multiplies it; in, out: slots.
   struct LinearMatrix {
     TensorId weight;
     size_t in, out;
@@ -182,6 +184,11 @@ class Compiler {
   // compile_draw.cpp
   void add_draw();
 
+  // compile.cpp
+  // Throws DeviceError if a dispatch may have more workgroups along a dimension than the device allows.
+  void check_grids() const;
+
+  // What all of them ask.
   struct SlotUse {
     bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16
     bool codes_by_producer = true;       // else quantize.wgsl after it
@@ -199,15 +206,11 @@ class Compiler {
   // Constants and the reduction snippet for a kernel whose groups of neighbouring threads are at most `lanes` wide.
   ShaderText begin(uint32_t workgroup, uint32_t lanes) const;
   bool use_subgroups(uint32_t workgroup, uint32_t lanes) const;
-  uint32_t norm_workgroup(uint32_t least_threads) const;
-  uint32_t norm_chunk(uint32_t mixes) const;
-  ShaderText begin_norm(uint32_t width, float epsilon, uint32_t workgroup, uint32_t lanes) const;
 
   void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid,
                 uint32_t x, uint32_t tile = 1, uint32_t state_part = 0);
   // A kernel of a program for one token that replaces a part of the state; `text` lacks only the snippets for state and
-  // sequence. `element` is the
-  // WGSL type that it sees the state as.
+  // sequence. `element` is the WGSL type that it sees the state as.
   void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
                       Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
   // Takes the constants for a kind of dispatch.

@@ -1,4 +1,4 @@
-// Which dispatches of a streaming program carry which bytes of the weights that come next (carry.h).
+// Which dispatches of a streaming program read which unit, and which carry which bytes of the one that comes next (carry.h).
 #include <algorithm>
 
 #include "core/error.h"
@@ -10,6 +10,24 @@ namespace {
 constexpr uint64_t kAlignment = 4096;  // of a share, and more than any binding's offset needs
 
 }  // namespace
+
+void Compiler::mark_unit(size_t begin, uint32_t unit) {
+  if (unit == kNoUnit || !model_.weights->units()[unit].streams()) return;
+  for (size_t i = begin; i < compiled_.dispatches.size(); ++i) compiled_.dispatches[i].unit = unit;
+}
+
+void Compiler::find_runs() {
+  for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
+    const uint32_t unit = compiled_.dispatches[i].unit;
+    if (i == 0 || unit != compiled_.runs.back().unit) compiled_.runs.push_back({.unit = unit, .begin = i});
+    compiled_.runs.back().end = i + 1;
+  }
+  uint32_t next = kNoUnit;
+  for (size_t i = compiled_.runs.size(); i-- > 0;) {
+    compiled_.runs[i].next = next;
+    if (compiled_.runs[i].unit != kNoUnit) next = compiled_.runs[i].unit;
+  }
+}
 
 // Not those around the layers: they are short, bind as many buffers as they may, and some submits leave them out.
 bool Compiler::can_carry(size_t dispatch) const {

@@ -1,6 +1,7 @@
 // The ops that work on states, for programs of more than one row: any number of sequences of any length in one dispatch (for each
 // block of states: sequence_table.h). The time mix is rows, recurrence, rows: kernels/wkv7_prepare.wgsl, wkv7_chunk.wgsl and
-// wkv7_finish.wgsl; for a crowd of one token each it is one kernel, wkv7_step.wgsl. What comes of a sequence does not depend on who shares the submit.
+// wkv7_finish.wgsl; for a crowd of one token each it is one kernel, wkv7_step.wgsl. What comes of a sequence does not depend on who
+// shares the submit.
 #include <algorithm>
 #include <bit>
 
@@ -45,7 +46,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   if (shape_.rows <= kFewRows && !halves) {
     tune(label);
     uint32_t chunk = 0;
-    ShaderText text = shift_mix_text(op, op_index, {}, chunk);
+    ShaderText text = shift_mix_text(op, op_index, chunk);
     text.file("shift_mix_run_states");
     cost_ = shift_mix_cost(plan_, op);
     return dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, ceil_div(ceil_div(x.width, 4), chunk), op.layer,

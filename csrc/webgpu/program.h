@@ -1,5 +1,4 @@
-// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. See compile.cpp for how it is
-// made.
+// A plan compiled for one shape of work: a flat list of dispatches and the memory they use. compile.h has how it is made.
 #pragma once
 
 #include <deque>
@@ -65,11 +64,12 @@ struct Compiled {
   Buffer params, tokens, entries, bias, dummy;
   Buffer draws, places, history, used;  // of Readout::Draw: kernels/draw.wgsl, draw_history.wgsl
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
-  std::vector<Buffer> tables;  // of Bindings::Parts
+  std::vector<Buffer> tables;  // of Bindings::Parts and Bindings::Product
   std::shared_ptr<const Buffer> scratch_tiles;      // shared with other programs: weight_tiles.h
   std::shared_ptr<const WeightTiles> kept_tiles;
   size_t logits_slot = 0, hidden_slot = 0;
-  size_t lora_slots = 0;       // in a row: w, a, v, g of Wkv7, and y where there are many rows
+  // In a row: w, a, v, g of Wkv7, and y where there are many rows; of wkv7_rows.wgsl its four outputs.
+  size_t lora_slots = 0;
   uint32_t result_stride = 0;  // of Candidates, in entries, from sequence to sequence
   bool candidates_on_host = false;
   bool covers_state = false;        // writes every part of every layer's state
@@ -106,27 +106,30 @@ class DeviceProgram final : public Program {
     uint32_t rows = 0, sequences = 0, head_rows = 0, bias = 0, used = 0;
   };
 
+  // program_prepare.cpp
   Work prepare(std::span<const Sequence> sequences);
   void gather_table_rows(std::span<const Sequence> sequences);
   void prepare_bias(std::span<const Sequence> sequences, Work& work);
+  void prepare_states(std::span<const Sequence> sequences);
+  // program_draw.cpp
   void prepare_draws(std::span<const Sequence> sequences, Work& work);
   void forget_histories(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
-  void prepare_states(std::span<const Sequence> sequences);
+  // program.cpp
   void encode_states(WGPUCommandEncoder encoder, std::span<const Sequence> sequences) const;
   // carries: its share of a unit too.
   void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work,
               bool carries = false) const;
-  // Microseconds of each dispatch: device timestamps around it, or the wall clock of many repeats of it.
-  std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
-  std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
-  void time_upload(uint32_t unit, size_t first_op, EncoderHandle& encoder, std::vector<UploadTime>& uploads);
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
   void encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
+  // program_profile.cpp: microseconds of each dispatch, by device timestamps around it, or the wall clock of many repeats of it.
+  std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
+  std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
+  void time_upload(uint32_t unit, size_t first_op, EncoderHandle& encoder, std::vector<UploadTime>& uploads);
   bool chooses() const { return shape_.readout == Readout::Argmax || shape_.readout == Readout::Draw; }
-  // Bytes of the results of a submit, and where they are.
+  // program_results.cpp: bytes of the results of a submit, and where they are.
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;
   Result unpack(Flight& flight, const std::byte* mapped);

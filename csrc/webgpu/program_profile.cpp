@@ -32,7 +32,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   std::vector<UploadTime> uploads;
   const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work, uploads) : wall_clock(sequences, work, uploads);
   states_submitted(sequences);
-  has_choice_ = has_choice_ || shape_.readout == Readout::Argmax;
+  has_choice_ = has_choice_ || chooses();
   OpTimes times{.ops = {}, .uploads = std::move(uploads), .timestamps = timestamps_work};
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
@@ -95,8 +95,8 @@ std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequence
 }
 
 // A submit costs more than most dispatches: each is repeated, and the time of a submit with one is taken off. Repeats of a
-// dispatch see what it wrote itself, so values drift; the dispatches are therefore timed after a real run of all of them, and
-// that run's state is what remains only where a step reads another state than it writes.
+// dispatch see what it wrote itself: what is added to something is added again and again, and what remains in activations and
+// states is not what a submit leaves.
 std::vector<double> DeviceProgram::wall_clock(std::span<const Sequence> sequences, const Work& work,
                                               std::vector<UploadTime>& uploads) {
   using Clock = std::chrono::steady_clock;
