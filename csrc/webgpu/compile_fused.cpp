@@ -1,6 +1,6 @@
 // Decoding one token, a layer is five dispatches instead of eight: norm, shift and mixes go with the matrices that read them
-// (kernels/mix_linear.wgsl), the second LoRA matrices with wkv7, and its group norm and gate with the output matrix. A dispatch that waits for the one before costs 3.5 us on a
-// large GPU before it has done anything, as much as reading 12 MB of weights.
+// (kernels/mix_linear.wgsl), the second LoRA matrices with wkv7, and its group norm and gate with the output matrix. A dispatch
+// that waits for the one before costs 3.5 us on a large GPU before it has done anything, as much as reading 12 MB of weights.
 #include <algorithm>
 #include <bit>
 #include <map>
@@ -88,7 +88,7 @@ bool Compiler::fits(const MixedShape& shape) const {
 
 ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
   ShaderText text = begin_norm(shape.width, epsilon, shape.workgroup, shape.most_lanes);
-  text.constant("kTile", 1u).constant("kHeadRows", false).constant("kNarrow", shape.most_lanes);
+  text.constant("kNarrow", shape.most_lanes);
   text.constant("kMixedCodes", shape.any_codes ? shape.quads() / 4 : 1);
   text.constant("kMixedHeads", shape.any_codes ? shape.quads() / 8 : 1);
   text.constant("kMixedValues", shape.any_values ? shape.octets() * 2 : 1);
@@ -245,8 +245,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& 
   }
   for (uint32_t step = 0; step < m.early; ++step) loads += load(step);
   for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
-  const Substitutions numbers = {{"SUMS", message(m.rows)},
-                                 {"LANES", message(m.lanes)},
+  const Substitutions numbers = {{"LANES", message(m.lanes)},
                                  {"ROWS", message(m.rows)},
                                  {"GROUPS", message(m.groups)},
                                  {"ROW_SUM", row_sum(m.lanes, m.lanes > shape.most_lanes)}};

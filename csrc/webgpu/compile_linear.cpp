@@ -12,7 +12,7 @@ namespace {
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
-    return message("step_", name, "(part, lane, group, tile, ", step, ", &sums);");
+    return message("step_", name, "(part, lane, group, ", step, ", &sums);");
   };
   std::string text;
   const uint32_t looped = steps > unroll ? steps / unroll * unroll : 0;
@@ -120,7 +120,6 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
   if (matmat(rows_at_once) != MatMat::None) return add_matmat(label, matrices, groups, of_head, rows_at_once);
   if (rows_at_once > 1) return add_columns(label, matrices, groups, of_head);
-  const uint32_t kTile = tile(rows_at_once);
   const bool quantize_out = quantizes_out(matrices[0]);
   // A quantizing workgroup needs 32 rows; one row for each group of threads is fastest.
   tune(label);
@@ -129,7 +128,7 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   const bool subgroups = use_subgroups(workgroup, quantize_out ? 8 : 1);
   if (subgroups) most_lanes = std::min(most_lanes, std::bit_floor(device_.subgroup_min_size()));
   // A thread has little of memory under way at once, so many threads fetch a long row faster: as many as the device can hold.
-  const bool may_be_wide = kTile == 1 && subgroups && !quantize_out;
+  const bool may_be_wide = subgroups && !quantize_out;
 
   struct Kind {
     uint32_t number, lanes, rows, groups;
@@ -137,13 +136,13 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   };
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, Kind> kinds;
-    PartText parts("(part, thread, tile)");
+    PartText parts("(part, thread)");
     uint32_t outputs = 0;
     const uint32_t rows_of_all = whole_rows(group);
     // Each matrix begins with a workgroup of its own.
     const uint32_t most_workgroups = device_.limits().maxComputeWorkgroupsPerDimension - static_cast<uint32_t>(group.rows.size());
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
-    text.constant("kTile", kTile).file("weights").file("activations").file("activate").file("linear_part");
+    text.file("weights").file("activations").file("activate").file("linear_part");
     text.constant("kNarrow", most_lanes);
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
@@ -166,11 +165,9 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         // A head has more rows than a grid may have workgroups.
         while (ceil_div(rows_of_all, kind.rows_per_workgroup()) > most_workgroups) kind.rows *= 2;
         const std::string name = message("k", kind.number);
-        const std::string sums = message(kind.rows * kTile);
         const bool wide = kind.lanes > most_lanes;
         if (wide) text.file("wide_sum");
         const Substitutions numbers = {
-            {"SUMS", sums},
             {"LANES", message(kind.lanes)},
             {"ROWS", message(kind.rows)},
             {"GROUPS", message(kind.groups)},
@@ -178,12 +175,11 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
         const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
         std::string load, dot = "dot_f32";
         if (int8) {
-          load = message("load_input(part.input + (tile + m) * ", in.codes_stride(), "u, part.heads + (tile + m) * ",
-                         in.heads_stride(), "u, unit, ", in.heads_stride(), "u)");
+          load = message("load_input(part.input, part.heads, unit, ", in.heads_stride(), "u)");
           dot = scales_sixteens(weight.type) ? "dot16" : "dot32";
           text.file("dot_int8");
         } else if (!floats) {
-          load = message("load_input_f32(part.input + (tile + m) * ", in.values_stride(), "u, unit)");
+          load = "load_input_f32(part.input, unit)";
           text.file("dot_f32");
         }
         text.file(floats ? "float_weights" : "decode_" + type);
@@ -195,27 +191,24 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
                                     {"LANES", message(kind.lanes)},
                                     {"ROWS", message(kind.rows)},
                                     {"GROUPS", message(kind.groups)},
-                                    {"SUMS", sums},
                                     {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
                                     {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
                                     {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
                                     {"STRIDE", message(rows.row_vec4s)},
-                                    {"INPUT_STRIDE", message(in.values_stride())},
                                     {"LOAD", load},
                                     {"DECODED", int8 ? "Block" : "Unit"},
                                     {"DECODE", int8 ? "" : "unit_values"},
                                     {"DOT", dot},
                                     {"FINISH", finish}}));
-        outputs = std::max(outputs, kind.rows_per_workgroup() * kTile);
+        outputs = std::max(outputs, kind.rows_per_workgroup());
       }
       count(rows, weight, int8);
       parts.add(placed.part(kind.number, quantize_out), kind.rows_per_workgroup());
     }
-    text.constant("kHeadRows", of_head);
     if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
     parts.put(text, "linear");
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
-             parts.workgroups(), kTile);
+             parts.workgroups());
   }
 }
 

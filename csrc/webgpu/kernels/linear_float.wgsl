@@ -1,6 +1,6 @@
 // Kind $NAME: $TYPE rows of $UNITS octets; $LANES threads a row, each takes octets lane, lane + $LANES, ... of $ROWS rows.
-// The steps are calls one after the other rather than a loop: the compiler then issues the loads of several at once.
-fn step_$NAME(part: Part, lane: u32, group: u32, tile: u32, step: u32, sums: ptr<function, array<f32, $SUMS>>) {
+// A step is a function of its own: compile_linear.cpp prints the calls, in a loop of Tuning::unroll at a time.
+fn step_$NAME(part: Part, lane: u32, group: u32, step: u32, sums: ptr<function, array<f32, $ROWS>>) {
   let wanted = step * $LANESu + lane;
   let exists = $EXACT || wanted < $UNITSu;
   let octet = select($UNITSu - 1u, wanted, exists);
@@ -9,20 +9,18 @@ fn step_$NAME(part: Part, lane: u32, group: u32, tile: u32, step: u32, sums: ptr
     let row = min(part.first + r * $GROUPSu + group, part.rows - 1u);
     blocks[r] = octet_$TYPE(row_at(part.weights, row, $STRIDEu, part.rows), octet);
   }
-  for (var m = 0u; m < kTile; m++) {
-    let at = part.input + (tile + m) * $INPUT_STRIDEu + 2u * octet;
-    let low = act_vec4(at);
-    let high = act_vec4(at + 1u);
-    for (var r = 0u; r < $ROWSu; r++) {
-      (*sums)[m * $ROWSu + r] += select(0.0, dot(blocks[r].low, low) + dot(blocks[r].high, high), exists);
-    }
+  let at = part.input + 2u * octet;
+  let low = act_vec4(at);
+  let high = act_vec4(at + 1u);
+  for (var r = 0u; r < $ROWSu; r++) {
+    (*sums)[r] += select(0.0, dot(blocks[r].low, low) + dot(blocks[r].high, high), exists);
   }
 }
 
-fn run_$NAME(part: Part, thread: u32, tile: u32) {
+fn run_$NAME(part: Part, thread: u32) {
   let lane = lane_of(thread, $LANESu);
   let group = group_of(thread, $LANESu);
-  var sums: array<f32, $SUMS>;
+  var sums: array<f32, $ROWS>;
   $BEFORE
   $STEPS
   $FINISH

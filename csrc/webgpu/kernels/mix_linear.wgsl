@@ -4,7 +4,7 @@
 // weights: vectors that the row is made with, the packed rows of all parts. act: inputs of the row; outputs as in linear.wgsl.
 // Every workgroup makes the one row that its matrix reads for itself, in workgroup memory, while its first weights are on
 // the way: that takes less time than a dispatch of its own. So workgroups are large and few. A part is some rows of one
-// matrix (part_of, printed by compile_fused.cpp); how they are read is its kind (mix_linear_kind.wgsl). Numbers as in linear.wgsl.
+// matrix (part_of: part_text.h); how they are read is its kind (mix_linear_kind.wgsl). Numbers as in linear.wgsl.
 var<workgroup> mixed_codes: array<vec4<u32>, kMixedCodes>;   // of units: first halves, then second halves
 var<workgroup> mixed_heads: array<vec4<f32>, kMixedHeads>;
 var<workgroup> mixed_values: array<vec4<f32>, kMixedValues>;
