@@ -18,7 +18,7 @@ const kRanks = 2u * kEntries;
 const kSamples = kEntries / kStride;
 const kStrideOfSequence = 2u * kEntries + 2u * kSamples;
 
-// As csrc/webgpu/draw.cpp writes it.
+// As csrc/webgpu/program_draw.cpp writes it.
 struct Draw {
   u: f32,
   top_k: u32,  // 0: no limit

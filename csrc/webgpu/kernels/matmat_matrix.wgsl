@@ -1,6 +1,6 @@
 // The product by subgroup matrices: a subgroup makes kSubgroupRows x kSubgroupOuts of the tile, from activations as they lie in
-// memory and its slice. Unfinished sums are stored as
-// matrices; to reach single ones, a matrix of each subgroup at a time goes through workgroup memory.
+// memory and its slice. Unfinished sums are stored as matrices; to reach single ones, a matrix of each subgroup at a time goes
+// through workgroup memory.
 const kDone = kMatrixN + 4u;  // floats from row to row
 const kDoneEach = kMatrixM * kMatrixN / kLanes;
 var<workgroup> done: array<f32, kThreads / kLanes * kMatrixM * kDone>;
