@@ -441,6 +441,8 @@ class PyEngine {
     return tokens;
   }
 
+  uint32_t rounded_up(uint32_t sequences) const { return engine_->rounded_up(sequences); }
+
   bool can_draw(uint32_t sequences, bool penalties) {
     const py::gil_scoped_release release;
     return engine_->can_draw(sequences, penalties);
@@ -645,6 +647,8 @@ void bind_engine(py::module_& m) {
       .def("greedy_batch", &PyEngine::greedy_batch, py::arg("tokens"), py::arg("states"), py::arg("n"),
            "int32 [n, B]: n times the best next token of each sequence after the one before, first after `tokens`. Each state "
            "has then seen its token and all of the new ones but the last.")
+      .def("rounded_up", &PyEngine::rounded_up, py::arg("sequences"),
+           "Of so many sequences, at most info['max_batch'], the number that a step is compiled for.")
       .def("can_draw", &PyEngine::can_draw, py::arg("sequences"), py::arg("penalties"),
            "Whether the device draws tokens of so many sequences at once, some of them with penalties or none.")
       .def("draw", &PyEngine::draw, py::arg("token"), py::arg("state"), py::arg("us"), py::arg("draw"), py::arg("bias").none(true),

@@ -94,6 +94,8 @@ class Engine {
 
   // Sequences that one submit takes at most.
   uint32_t max_batch() const { return model_->logits_rows(); }
+  // Of so many sequences, at most max_batch(), the number that a Program is compiled for.
+  uint32_t rounded_up(size_t sequences) const;
   // Memory of the Programs made so far, beside device_bytes(). At most kMostPrograms are kept, and kMostScratchBytes.
   uint64_t scratch_bytes() const { return scratch_bytes_ + model_->scratch_bytes(); }
   uint32_t n_programs() const { return n_programs_; }
@@ -129,8 +131,6 @@ class Engine {
     if (file_ && model_->reads_file()) file_->check();
   }
   Program& program(const Shape& shape);
-  // Of so many sequences, the number that a Program is compiled for.
-  uint32_t rounded_up(size_t sequences) const;
   // The rows of the Program for a call of so many tokens, those of one sequence after another; `most` for more.
   uint32_t rows_for(size_t tokens, uint32_t most) const;
   // What `make` gives; where the device has no room for it, the Programs but `kept` go first.

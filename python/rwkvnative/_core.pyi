@@ -249,6 +249,9 @@ class Engine:
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """`candidates` of B sequences: ids int32 [B, k], logits float32 [B, k], logsumexp float32 [B]."""
 
+    def rounded_up(self, sequences: int) -> int:
+        """Of so many sequences, at most info["max_batch"], the number that a step is compiled for."""
+
     def can_draw(self, sequences: int, penalties: bool) -> bool:
         """Whether the device draws tokens of so many sequences at once, some of them with penalties or none."""
 

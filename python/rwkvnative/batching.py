@@ -125,7 +125,7 @@ class _Batch:
         self._waiting = deque(enumerate(runs))
         self._active: list[_Place] = []
         self._spare_states: list[_core.State] = []
-        self._device_draws: dict[tuple[int, bool], bool] = {}  # by sequences, rounded up as the engine does, and penalties
+        self._device_draws: dict[tuple[int, bool], bool] = {}  # by the sequences of a compiled step, and penalties
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
         self._seconds_per_token = 0.0
 
@@ -253,10 +253,10 @@ class _Batch:
     def _can_draw(self, places: Sequence[_Place], n_sequences: int) -> bool:
         """Whether the device can draw for all of these, in a step of so many sequences."""
         chains = [place.run.chain.on_device for place in places]
-        if any(chain is None for chain in chains):
+        if n_sequences > self._most_greedy or any(chain is None for chain in chains):
             return False
         penalties = any(chain.has_penalties for chain in chains if chain is not None)
-        size = (1 << (n_sequences - 1).bit_length(), penalties)
+        size = (self._engine.rounded_up(n_sequences), penalties)
         if size not in self._device_draws:  # it may compile, so once
             self._device_draws[size] = self._engine.can_draw(n_sequences, penalties)
         return self._device_draws[size]
