@@ -151,7 +151,7 @@ void Compiler::dispatch_state(const std::string& label, const ShaderText& text, 
                               const WeightGroup& group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part) {
   const auto source = [&](const char* state) {
     ShaderText whole = text;
-    return whole.text(instantiate(state, {{"TYPE", element}})).file("sequence_one").str();
+    return whole.text(instantiate(state, {{"TYPE", element}})).str();
   };
   const bool other = compiled_.reads_other_states;
   const Bindings bindings = other ? Bindings::MainStateOther : Bindings::MainState;
