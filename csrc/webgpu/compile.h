@@ -84,6 +84,8 @@ class Compiler {
   bool quantizes_out(const LinearMatrix& matrix) const;  // rather than quantize.wgsl after it
   void add_linear(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head);
+  struct LinearKind;
+  std::string linear_kind_text(const LinearKind& kind, const PlacedMatrix& placed, bool quantize_out) const;
   // compile_columns.cpp
   struct ColumnKind;
   struct ColumnWork;
@@ -178,6 +180,7 @@ class Compiler {
   bool covers_state() const;
   // compile_choice.cpp
   void add_choice();
+  BindGroupHandle bind_choice(const char* label) const;
   void add_bias();
   void add_argmax();
   void add_candidates();
@@ -209,8 +212,8 @@ class Compiler {
 
   void dispatch(const std::string& label, const std::string& source, Bindings bindings, BindGroupHandle group, Grid grid,
                 uint32_t x, uint32_t tile = 1, uint32_t state_part = 0);
-  // A kernel of a program for one token that replaces a part of the state; `text` lacks only the snippets for state and
-  // sequence. `element` is the WGSL type that it sees the state as.
+  // A kernel of a program for one token that replaces a part of the state; `text` lacks only the snippet for the state. `element` is
+  // the WGSL type that it sees the state as.
   void dispatch_state(const std::string& label, const ShaderText& text, const char* element, const WeightGroup& group,
                       Grid grid, uint32_t x, uint32_t layer, uint32_t state_part);
   // Takes the constants for a kind of dispatch.

@@ -33,27 +33,23 @@ static ShaderText choice_text(const SlotPlace& logits, uint32_t workgroup = kWor
 }
 
 // Takes compiled_.entries, which are made already.
-void Compiler::add_bias() {
+BindGroupHandle Compiler::bind_choice(const char* label) const {
   const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
                                      {compiled_.tokens.get()},
                                      {compiled_.entries.get()},
                                      {compiled_.bias.get()}};
+  return model_.pipelines->bind(label, Bindings::Choice, ranges);
+}
+
+void Compiler::add_bias() {
   ShaderText text = choice_text(slot(compiled_.logits_slot));
-  dispatch("add_bias", text.file("add_bias").str(), Bindings::Choice,
-           model_.pipelines->bind("add_bias", Bindings::Choice, ranges), Grid::Bias, kWorkgroup);
+  dispatch("add_bias", text.file("add_bias").str(), Bindings::Choice, bind_choice("add_bias"), Grid::Bias, kWorkgroup);
 }
 
 void Compiler::add_argmax() {
   const SlotPlace& logits = slot(compiled_.logits_slot);
   const uint32_t slices = ceil_div(plan_.n_vocab, kSlice);
   compiled_.entries = device_.create_buffer("entries", uint64_t{8} * slices * shape_.sequences, WGPUBufferUsage_Storage);
-  const auto bind = [&](const char* label) {
-    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
-                                       {compiled_.tokens.get()},
-                                       {compiled_.entries.get()},
-                                       {compiled_.bias.get()}};
-    return model_.pipelines->bind(label, Bindings::Choice, ranges);
-  };
   add_bias();
   for (bool first : {true, false}) {
     ShaderText text = choice_text(logits);
@@ -63,7 +59,7 @@ void Compiler::add_argmax() {
         .constant("kCount", slices)
         .file("argmax");
     if (first) cost_ = choice_cost(plan_);
-    dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind("argmax"), Grid::Sequences,
+    dispatch(first ? "argmax of slices" : "argmax", text.str(), Bindings::Choice, bind_choice("argmax"), Grid::Sequences,
              first ? slices : 1);
   }
 }
@@ -75,20 +71,13 @@ void Compiler::add_candidates() {
   compiled_.result_stride = 1 + k;
   const uint64_t entries = compiled_.candidates_on_host ? 2 : uint64_t{compiled_.result_stride} * shape_.sequences;
   compiled_.entries = device_.create_buffer("entries", 8 * entries, WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc);
-  const auto bind = [&](const char* label) {
-    const Pipelines::Range ranges[] = {{compiled_.activations.buffer().get()},
-                                       {compiled_.tokens.get()},
-                                       {compiled_.entries.get()},
-                                       {compiled_.bias.get()}};
-    return model_.pipelines->bind(label, Bindings::Choice, ranges);
-  };
   add_bias();
   if (compiled_.candidates_on_host) return;
   ShaderText text = choice_text(logits, std::bit_floor(std::min(kMostTopKThreads, max_threads_)));
   text.constant("kSlice", kSlice).constant("kKeep", k).constant("kVocabulary", plan_.n_vocab);
   text.constant("kResultStride", compiled_.result_stride).file("sort").file("top_k");
   cost_ = choice_cost(plan_);
-  dispatch("top_k", text.str(), Bindings::Choice, bind("top_k"), Grid::Sequences, 1);
+  dispatch("top_k", text.str(), Bindings::Choice, bind_choice("top_k"), Grid::Sequences, 1);
 }
 
 }  // namespace rwkvnative::webgpu

@@ -115,6 +115,13 @@ void Compiler::add(const LinearOp& op, size_t op_index) {
   }
 }
 
+// A type, width and precision: `lanes` threads share `rows` rows.
+struct Compiler::LinearKind {
+  uint32_t number, lanes, rows, groups, units;
+  bool wide;  // lanes of several subgroups
+  uint32_t rows_per_workgroup() const { return rows * groups; }
+};
+
 void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix> matrices,
                           std::span<const WeightGroup> groups, bool of_head) {
   const uint32_t rows_at_once = of_head ? head_rows() : shape_.rows;
@@ -130,12 +137,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
   // A thread has little of memory under way at once, so many threads fetch a long row faster: as many as the device can hold.
   const bool may_be_wide = subgroups && !quantize_out;
 
-  struct Kind {
-    uint32_t number, lanes, rows, groups;
-    uint32_t rows_per_workgroup() const { return rows * groups; }
-  };
   for (const WeightGroup& group : groups) {
-    std::map<std::tuple<DType, uint32_t, bool>, Kind> kinds;
+    std::map<std::tuple<DType, uint32_t, bool>, LinearKind> kinds;
     PartText parts("(part, thread)");
     uint32_t outputs = 0;
     const uint32_t rows_of_all = whole_rows(group);
@@ -146,63 +149,30 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     text.constant("kNarrow", most_lanes);
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
-      const auto& [number, matrix, rows, weight, in, out, int8] = placed;
-      const auto [found, is_new] = kinds.emplace(placed.kind(), Kind{});
-      Kind& kind = found->second;
+      const auto [found, is_new] = kinds.emplace(placed.kind(), LinearKind{});
+      LinearKind& kind = found->second;
       if (is_new) {
-        const bool floats = is_float(weight.type);
-        const std::string type = lower(traits(weight.type).name);
-        const uint32_t steps = row_units(weight);
+        const bool floats = is_float(placed.weight.type);
         const uint32_t wish = floats ? tuning_.float_lanes : tuning_.lanes;
         kind.number = static_cast<uint32_t>(kinds.size() - 1);
+        kind.units = row_units(placed.weight);
         uint32_t most = most_lanes;
         while (may_be_wide && most < std::min(kMostWide, workgroup) && uint64_t{rows_of_all} * most * 2 <= tuning_.wide_threads)
           most *= 2;
-        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most) : choose_lanes(steps, most, rows_of_all, tuning_.threads);
+        kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), most) : choose_lanes(kind.units, most, rows_of_all, tuning_.threads);
+        kind.wide = kind.lanes > most_lanes;
         kind.groups = workgroup / kind.lanes;
         kind.rows = std::max(1u, floats ? tuning_.float_rows : tuning_.rows);
         if (quantize_out && kind.rows_per_workgroup() % 32 != 0) kind.rows = ceil_div(32, kind.groups);
         // A head has more rows than a grid may have workgroups.
         while (ceil_div(rows_of_all, kind.rows_per_workgroup()) > most_workgroups) kind.rows *= 2;
-        const std::string name = message("k", kind.number);
-        const bool wide = kind.lanes > most_lanes;
-        if (wide) text.file("wide_sum");
-        const Substitutions numbers = {
-            {"LANES", message(kind.lanes)},
-            {"ROWS", message(kind.rows)},
-            {"GROUPS", message(kind.groups)},
-            {"ROW_SUM", row_sum(kind.lanes, wide)}};
-        const auto finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
-        std::string load, dot = "dot_f32";
-        if (int8) {
-          load = message("load_input(part.input, part.heads, unit, ", in.heads_stride(), "u)");
-          dot = scales_sixteens(weight.type) ? "dot16" : "dot32";
-          text.file("dot_int8");
-        } else if (!floats) {
-          load = "load_input_f32(part.input, unit)";
-          text.file("dot_f32");
-        }
-        text.file(floats ? "float_weights" : "decode_" + type);
-        parts.add_kind(kind.number,
-                       instantiate(floats ? "linear_float" : "linear_quant",
-                                   {{"NAME", name},
-                                    {"TYPE", type},
-                                    {"UNITS", message(steps)},
-                                    {"LANES", message(kind.lanes)},
-                                    {"ROWS", message(kind.rows)},
-                                    {"GROUPS", message(kind.groups)},
-                                    {"BEFORE", quantize_out ? "" : instantiate("linear_before", numbers)},
-                                    {"STEPS", step_calls(name, ceil_div(steps, kind.lanes), std::max(1u, tuning_.unroll))},
-                                    {"EXACT", steps % kind.lanes == 0 ? "true" : "false"},
-                                    {"STRIDE", message(rows.row_vec4s)},
-                                    {"LOAD", load},
-                                    {"DECODED", int8 ? "Block" : "Unit"},
-                                    {"DECODE", int8 ? "" : "unit_values"},
-                                    {"DOT", dot},
-                                    {"FINISH", finish}}));
+        if (kind.wide) text.file("wide_sum");
+        if (!floats) text.file(placed.int8 ? "dot_int8" : "dot_f32");
+        text.file(floats ? "float_weights" : "decode_" + lower(traits(placed.weight.type).name));
+        parts.add_kind(kind.number, linear_kind_text(kind, placed, quantize_out));
         outputs = std::max(outputs, kind.rows_per_workgroup());
       }
-      count(rows, weight, int8);
+      count(placed.rows, placed.weight, placed.int8);
       parts.add(placed.part(kind.number, quantize_out), kind.rows_per_workgroup());
     }
     if (quantize_out) text.text(message("var<workgroup> outputs: array<f32, ", outputs, ">;"));
@@ -210,6 +180,31 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
     dispatch(label, text.str(), Bindings::Main, bind_main(label, &group), of_head ? Grid::HeadTiles : Grid::RowTiles,
              parts.workgroups());
   }
+}
+
+std::string Compiler::linear_kind_text(const LinearKind& kind, const PlacedMatrix& placed, bool quantize_out) const {
+  const bool floats = is_float(placed.weight.type), int8 = placed.int8;
+  const std::string name = message("k", kind.number);
+  Substitutions all = {{"NAME", name},
+                       {"TYPE", lower(traits(placed.weight.type).name)},
+                       {"UNITS", message(kind.units)},
+                       {"LANES", message(kind.lanes)},
+                       {"ROWS", message(kind.rows)},
+                       {"GROUPS", message(kind.groups)},
+                       {"STRIDE", message(placed.rows.row_vec4s)},
+                       {"EXACT", kind.units % kind.lanes == 0 ? "true" : "false"},
+                       {"STEPS", step_calls(name, ceil_div(kind.units, kind.lanes), std::max(1u, tuning_.unroll))},
+                       {"ROW_SUM", row_sum(kind.lanes, kind.wide)}};
+  if (int8) {
+    all.emplace_back("LOAD", message("load_input(part.input, part.heads, unit, ", placed.in.heads_stride(), "u)"));
+    all.insert(all.end(), {{"DECODED", "Block"}, {"DECODE", ""}, {"DOT", scales_sixteens(placed.weight.type) ? "dot16" : "dot32"}});
+  } else {
+    all.emplace_back("LOAD", "load_input_f32(part.input, unit)");
+    all.insert(all.end(), {{"DECODED", "Unit"}, {"DECODE", "unit_values"}, {"DOT", "dot_f32"}});
+  }
+  all.emplace_back("BEFORE", quantize_out ? "" : instantiate("linear_before", all));
+  all.emplace_back("FINISH", instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", all));
+  return instantiate(floats ? "linear_float" : "linear_quant", all) + instantiate("linear_run", all);
 }
 
 }  // namespace rwkvnative::webgpu

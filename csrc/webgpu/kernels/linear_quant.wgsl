@@ -1,5 +1,4 @@
 // Kind $NAME: $TYPE rows of $UNITS units; $LANES threads a row, each takes units lane, lane + $LANES, ... of $ROWS rows.
-// A step is a function of its own: compile_linear.cpp prints the calls, in a loop of Tuning::unroll at a time.
 fn step_$NAME(part: Part, lane: u32, group: u32, step: u32, sums: ptr<function, array<f32, $ROWS>>) {
   let wanted = step * $LANESu + lane;
   let exists = $EXACT || wanted < $UNITSu;
@@ -11,13 +10,4 @@ fn step_$NAME(part: Part, lane: u32, group: u32, step: u32, sums: ptr<function, 
   }
   let x = $LOAD;
   for (var r = 0u; r < $ROWSu; r++) { (*sums)[r] += select(0.0, $DOT(blocks[r], x), exists); }
-}
-
-fn run_$NAME(part: Part, thread: u32) {
-  let lane = lane_of(thread, $LANESu);
-  let group = group_of(thread, $LANESu);
-  var sums: array<f32, $ROWS>;
-  $BEFORE
-  $STEPS
-  $FINISH
 }
