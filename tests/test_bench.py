@@ -304,6 +304,10 @@ def test_quality_is_the_loss_and_divergence_of_the_logits(tmp_path):
         assert got.kl_divergence == pytest.approx(np.mean(divergences), rel=1e-2, abs=1e-7)
         assert quality(model, text).kl_divergence is None
         assert quality(model, text, model).kl_divergence == 0.0
+        model.tokenizer.eos_id = None  # a vocabulary without an end of text
+        assert quality(model, "hello world\n<s>\n").n_tokens == len(model.tokenizer.encode("hello world")) - 1
+        with pytest.raises(InputError, match="text is empty"):
+            quality(model, "\n<s>\n")
 
 
 def test_quality_columns_of_bench(tmp_path, gguf):

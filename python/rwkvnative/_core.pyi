@@ -1,7 +1,7 @@
 """The compiled extension. Private: the package's own modules are the interface."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypedDict, overload
+from typing import Any, Literal, TypedDict, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ def quantize(
 ) -> bytes:
     """float32 [rows, n] to blocks, row after row. importance: float32 [n], weights of the squared error per column."""
 
-def dequantize(blocks: Buffer, ggml_type: int, n_values: int) -> npt.NDArray[np.float32]: ...
+def dequantize(blocks: Buffer | npt.NDArray[Any], ggml_type: int, n_values: int) -> npt.NDArray[np.float32]: ...
 def unescape_world_tokens(tokens: list[str]) -> list[bytes]: ...
 
 class WorldTrie:
@@ -161,7 +161,7 @@ class Engine:
         arch: str,
         config: dict[str, int | float],
         tensors: list[tuple[str, int, tuple[int, ...], int, int]],
-        data: Buffer,
+        data: Buffer | npt.NDArray[Any],
         device: str = "auto",
         n_threads: int = 0,
         numerics: str = "auto",
@@ -313,7 +313,7 @@ class OpRunner:
         arch: str,
         config: dict[str, int | float],
         tensors: list[tuple[str, int, tuple[int, ...], int, int]],
-        data: Buffer,
+        data: Buffer | npt.NDArray[Any],
         device: str,
         int8: bool,
         first_op: int,

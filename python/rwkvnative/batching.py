@@ -186,18 +186,18 @@ class _Batch:
         readers = sum(place.reading for place in self._active)
         left = max(self._rows - (len(self._active) - readers), self._rows // 4)
         share = max(_LEAST_CHUNK, left // max(1, readers))
-        shares = []
+        shares: list[tuple[_Place, int]] = []
         for place in self._active:
             n = min(len(place.unread), share, left) if place.reading else 1
             left -= n if place.reading else 0
             if n:
-                shares.append([place, n])
-        for item in shares:  # what short prompts left over
-            if item[0].reading:
-                more = min(len(item[0].unread) - item[1], left)
-                item[1] += more
+                shares.append((place, n))
+        for i, (place, n) in enumerate(shares):  # what short prompts left over
+            if place.reading:
+                more = min(len(place.unread) - n, left)
+                shares[i] = place, n + more
                 left -= more
-        return [(place, n) for place, n in shares]
+        return shares
 
     # ---- one step ----
 
@@ -235,7 +235,8 @@ class _Batch:
         self, choosing: Sequence[tuple[_Place, int]], silent: Sequence[tuple[_Place, int]]
     ) -> list[tuple[_Place, int]]:
         """The host draws."""
-        listed, by_logits = [], []
+        listed: list[tuple[_Place, int]] = []
+        by_logits: list[tuple[_Place, int]] = []
         for place, n in choosing:
             k, _ = place.run.chain.request(self._n_vocab)
             (listed if k < self._n_vocab and k <= DEVICE_K[-1] else by_logits).append((place, n))
@@ -504,7 +505,7 @@ def start_batch(
             options = {**common, "seed": None if seed is None else seed + i, "samplers": None}
             options.update((key, own.pop(key)) for key in tuple(own) if key in options)
             # A prompt's own samplers take the place of the common parameters, but not beside parameters of its own.
-            parameters = own if options["samplers"] is not None else {**sampling, **own}
+            parameters: Any = own if options["samplers"] is not None else {**sampling, **own}
             runs.append(make_run(model, prompt, sampling=parameters, progress=None, **options))
         except RwkvError as error:
             raise type(error)(f"[generate] prompt {i}: {error}") from None

@@ -35,7 +35,7 @@ def number(
     try:
         x = float(value)
     except OverflowError:  # a whole number past 1e308
-        x = math.inf if value > 0 else -math.inf
+        x = math.inf if int(math.floor(value)) > 0 else -math.inf
     if not math.isfinite(x):
         raise InputError(f"[{where}] {name}: expected a finite number{_range(low, high, above)}, got {x}")
     if (low is not None and x < low) or (high is not None and x > high) or (above is not None and x <= above):

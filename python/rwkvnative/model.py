@@ -185,7 +185,7 @@ class Model:
             "scratch_bytes": engine["scratch_bytes"],
             "state_bytes": engine["state_bytes"],
             "prefill_rows": engine["prefill_rows"],
-            **{name: engine[name] for name in _MEMORY},  # type: ignore[literal-required]
+            **{name: engine[name] for name in _MEMORY},
         }
 
     @property
@@ -329,7 +329,7 @@ class Model:
         return hidden
 
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]  # text is a sequence of texts too; the first that fits counts
         self,
         prompt: str | bytes | Tokens,
         max_tokens: int | None = 256,
@@ -343,7 +343,7 @@ class Model:
         **sampling: Unpack[SamplingOptions],
     ) -> Generation: ...
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]
         self,
         prompt: str | bytes | Tokens,
         max_tokens: int | None = 256,
@@ -522,4 +522,4 @@ class Model:
             return self.check_tokens(prompt)
         if not prompt:
             raise InputError("[prompt] the prompt is empty; expected at least one character")
-        return np.asarray(self.tokenizer.encode(prompt), dtype=np.int32)
+        return np.asarray(self.tokenizer.encode(prompt if isinstance(prompt, str) else bytes(prompt)), dtype=np.int32)

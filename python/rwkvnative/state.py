@@ -173,7 +173,7 @@ class State:
         """
         shape = _owner(model).state_shape
         if not isinstance(layers, Sequence) or len(layers) != shape.n_layer:
-            got = len(layers) if isinstance(layers, Sequence) else type(layers).__name__
+            got = str(len(layers)) if isinstance(layers, Sequence) else type(layers).__name__
             raise InputError(f"[state] from_numpy: expected {shape.n_layer} layers for {model.name!r}, got {got}")
         arrays = {part: np.empty(dims, np.float32) for part, dims in shape.arrays().items()}
         for i, layer in enumerate(layers):

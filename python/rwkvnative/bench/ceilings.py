@@ -17,7 +17,7 @@ def measured(ceilings: _core.Ceilings) -> bool:
 def arithmetic_rate(ceilings: _core.Ceilings, arithmetic: str | None = None) -> float:
     """Operations per second at best: of one arithmetic ("f32", "f16", "int8"), or of the fastest one. 0 if not measured."""
     if arithmetic is None:
-        return max(ceilings[name] for name in _RATES)  # type: ignore[literal-required]
+        return float(max(ceilings[name] for name in _RATES))  # type: ignore[literal-required]
     return float(ceilings[f"{arithmetic}_per_second"])  # type: ignore[literal-required]
 
 

@@ -33,12 +33,13 @@ class Quality:
 def log_probabilities(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Log-softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    normed: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return normed
 
 
 def quality(model: Model, text: str, reference: Model | None = None) -> Quality:
     """Score `text`: every token but the first of each document, which is read from a fresh state and ends with the end-of-text
-    token. A line ``<s>`` separates documents. `reference`, usually the F32 model, must have the same vocabulary.
+    token, where the vocabulary has one. A line ``<s>`` separates documents. `reference`, usually the F32 model, must have the same vocabulary.
 
     InputError for a text without a token to score, or another vocabulary.
     """
@@ -47,7 +48,11 @@ def quality(model: Model, text: str, reference: Model | None = None) -> Quality:
     loss = divergence = 0.0
     scored = 0
     for document in text.split(SEPARATOR):
-        tokens = [*model.tokenizer.encode(document), model.tokenizer.eos_id]
+        tokens = model.tokenizer.encode(document)
+        if model.tokenizer.eos_id is not None:
+            tokens.append(model.tokenizer.eos_id)
+        if len(tokens) < 2:
+            continue
         loss_here, divergence_here = _score(model, reference, tokens)
         loss += loss_here
         divergence += divergence_here

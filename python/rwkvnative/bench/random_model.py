@@ -267,9 +267,9 @@ class _Patterns:
             return
         key = (type_name, spread.deviation)
         if key not in self._encoded:
-            values = (self._normal * np.float32(spread.deviation)).reshape(-1, 256)
+            matrix = (self._normal * np.float32(spread.deviation)).reshape(-1, 256)
             kind = int(gguf.GGMLQuantizationType[type_name])
-            self._encoded[key] = np.frombuffer(_core.quantize(values, kind), np.uint8)
+            self._encoded[key] = np.frombuffer(_core.quantize(matrix, kind), np.uint8)
         pattern = self._encoded[key]
         whole = len(out) // len(pattern) * len(pattern)
         out[:whole].reshape(-1, len(pattern))[:] = pattern

@@ -146,4 +146,4 @@ def _types(pairs: Iterable[tuple[str, int]]) -> str:
 def device_facts(engine: _core.Engine) -> dict[str, Any]:
     """What makes two measurements comparable: device, name, backend, features, n_threads."""
     info = engine.info
-    return {key: info[key] for key in ("device", "device_name", "backend", "kind", "features", "n_threads")}  # type: ignore[literal-required]
+    return {key: info[key] for key in ("device", "device_name", "backend", "kind", "features", "n_threads")}

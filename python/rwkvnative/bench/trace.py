@@ -28,8 +28,8 @@ def chrome_trace(title: str, steps: list[StepRecord]) -> dict[str, Any]:
                 layer, layer_begin = op.layer, at
             if upload := uploads.get(index):
                 rate = upload.n_bytes / max(upload.raw_microseconds, 1e-9) / 1e3
-                arguments = {"bytes": upload.n_bytes, "GB/s alone": round(rate, 2), "alone us": round(upload.raw_microseconds, 3)}
-                events.append(_event(upload.label, "upload", pid, 3, at, upload.microseconds, arguments))
+                of_upload = {"bytes": upload.n_bytes, "GB/s alone": round(rate, 2), "alone us": round(upload.raw_microseconds, 3)}
+                events.append(_event(upload.label, "upload", pid, 3, at, upload.microseconds, of_upload))
                 at += upload.microseconds
             arguments = {
                 "layer": op.layer, "bytes": op.n_bytes, "GB/s": round(op.bytes_per_second / 1e9, 2), "operations": op.n_operations,

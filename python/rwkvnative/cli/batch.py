@@ -61,7 +61,8 @@ def _options_of_line(value: Any) -> str | PromptOptions:
             raise InputError(f"unknown option {key!r}; expected some of {', '.join(known)}")
     if isinstance(value.get("logit_bias"), dict):  # keys of JSON objects are strings
         value["logit_bias"] = opt.parse_logit_bias([f"{token}={bias}" for token, bias in value["logit_bias"].items()])
-    return value
+    options: PromptOptions = value  # type: ignore[assignment]  # `generate` checks the values
+    return options
 
 
 def run(model: Model, prompts: list[Any], stream: BatchStream, *, echo: bool, as_json: bool, quiet: bool) -> bool:

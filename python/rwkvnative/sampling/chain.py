@@ -104,7 +104,8 @@ class SamplerChain:
     def uniforms(self, n: int) -> list[float]:
         """The next n of the sequence's uniform numbers."""
         given_back = [self._next_us.popleft() for _ in range(min(n, len(self._next_us)))]
-        return given_back + self._random(n - len(given_back)).tolist()
+        new: list[float] = self._random(n - len(given_back)).tolist()
+        return given_back + new
 
     def give_back(self, uniforms: Sequence[float]) -> None:
         """Takes back the last ones, which no token was drawn with."""

@@ -34,8 +34,9 @@ class DeviceChain:
         knobs: dict[str, float] = {}
         for sampler in samplers:
             if isinstance(sampler, LogitBias):
-                self.bias = sampler.bias()
-                knobs["bans"] = bool(np.any(self.bias[1] <= BANNED_LOGIT / 2))
+                ids, values = sampler.bias()
+                self.bias = ids, values
+                knobs["bans"] = bool(np.any(values <= BANNED_LOGIT / 2))
             elif isinstance(sampler, OccurrencePenalty):
                 self._occurrence = sampler
                 knobs["presence"], knobs["frequency"], knobs["decay"] = sampler.presence, sampler.frequency, sampler.decay

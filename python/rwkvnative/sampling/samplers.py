@@ -78,7 +78,7 @@ class LogitBias(Sampler):
         for token in self._items:
             checks.integer("logit_bias key", token, low=0, high=n_vocab - 1)
 
-    def bias(self) -> Bias | None:
+    def bias(self) -> Bias:
         return self._bias
 
 
