@@ -164,6 +164,7 @@ def test_tokenize(gguf: str) -> None:
     ids = [str(i) for i in report["ids"]]
     assert invoke("tokenize", "--decode", "-m", gguf, *ids).stdout == "hello wörld 🙂\n"
     assert invoke("tokenize", "--decode", "-m", gguf, ",".join(ids)).stdout == "hello wörld 🙂\n"
+    assert invoke("tokenize", "--decode", "-m", gguf, "-", stdin="\n".join(ids)).stdout == "hello wörld 🙂\n"
 
 
 def test_quantize(gguf: str, tmp_path: Path) -> None:
@@ -224,6 +225,9 @@ def test_help_and_version() -> None:
         (["tokenize", "x", "-m", "{text}"], "not a GGUF"),
         (["tokenize", "--decode", "x", "-m", "{gguf}"], "token ids"),
         (["tokenize", "--decode", "99999", "-m", "{gguf}"], "out of range"),
+        (["tokenize", "--decode", "9" * 30, "-m", "{gguf}"], "token id of 100 bits is out of range; expected 0 to 599"),
+        (["info", ""], "expected a path, got ''"),
+        (["generate", "x", "-m", ""], "expected a path, got ''"),
         (["quantize", "/no/such/file.gguf", "{dir}/o.gguf"], "no such file"),
         (["quantize", "{gguf}", "{dir}/o.gguf", "--type", "q9"], "q9"),
     ],
@@ -340,6 +344,28 @@ main()
     for module, status in (("rwkvnative.cli", -signal.SIGINT), ("typer", -signal.SIGINT), ("rwkvnative.gguf_file", 130)):
         done = subprocess.run([sys.executable, "-c", code, module, "info"], capture_output=True, timeout=PATIENCE, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (status, b"", b""), module
+
+
+@posix_only
+def test_a_command_that_is_ended_leaves_no_half_of_a_file(gguf: str, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from rwkvnative import __main__, files
+inner = files.NewFile.write
+def write(self, data):
+    inner(self, data)
+    if self.n_bytes > 100000:
+        assert len(os.listdir(sys.argv[3].rpartition("/")[0])) == 1
+        signal.raise_signal(number)
+files.NewFile.write = write
+number = int(sys.argv.pop(1))
+__main__.main()
+"""
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)):
+        command = [sys.executable, "-c", code, str(int(number)), "quantize", gguf, str(tmp_path / "q.gguf"), "--type", "f16"]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b""), number
+        assert os.listdir(tmp_path) == []
 
 
 @posix_only

@@ -373,7 +373,7 @@ def test_ids_out_of_range(world: WorldTokenizer, id: int) -> None:
     "ids", ["text", b"text", [1.5], [[1, 2]], ["1"], [None], 5, [[1], [2, 3]], np.zeros((2, 2), int), [True]]
 )
 def test_things_that_are_not_ids(world: WorldTokenizer, ids: object) -> None:
-    with pytest.raises(InputError, match="token ids"):
+    with pytest.raises(InputError, match="token id"):
         world.decode(ids)  # type: ignore[arg-type]
 
 

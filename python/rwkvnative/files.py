@@ -61,7 +61,8 @@ class NewFile:
         self._path = check_writable(path, where)
         self._where = where
         self._target = os.path.realpath(self._path)
-        self._draft = os.path.join(os.path.dirname(self._target), f".{secrets.token_hex(6)}.part")
+        folder, name = os.path.split(self._target)
+        self._draft = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(6)}.part")  # a name may have 255 bytes
         self.n_bytes = 0
 
     def __enter__(self) -> NewFile:

@@ -509,7 +509,7 @@ class Model:
         if array.size == 0:
             raise InputError("[tokens] expected at least one token, got none")
         if array.dtype.kind not in "iu":
-            raise InputError(f"[tokens] expected whole numbers, got {array.dtype} values such as {array[0]!r}")
+            raise InputError(f"[tokens] expected whole numbers of at most 64 bits, got {array.dtype} values such as {repr(array[0])[:40]}")
         bad = np.flatnonzero((array < 0) | (array >= self.n_vocab))
         if len(bad):
             i = int(bad[0])

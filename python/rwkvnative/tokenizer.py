@@ -130,7 +130,8 @@ class Tokenizer:
         except TypeError:
             raise InputError(f"[tokenizer] expected an integer token id, got {type(id).__name__}") from None
         if not 0 <= index < self.n_vocab:
-            raise InputError(f"[tokenizer] token id {index} is out of range; expected 0 to {self.n_vocab - 1}")
+            got = index if index.bit_length() <= 64 else f"of {index.bit_length()} bits"
+            raise InputError(f"[tokenizer] token id {got} is out of range; expected 0 to {self.n_vocab - 1}")
         return (self._pieces if special else self._visible)[index]
 
     def _checked(self, ids: Iterable[SupportsIndex] | np.ndarray) -> list[int]:
@@ -142,6 +143,9 @@ class Tokenizer:
             raise InputError(f"[tokenizer] expected a sequence of token ids: {error}") from None
         if array.size == 0:
             return []
+        if array.ndim == 1 and array.dtype.kind == "O":  # a number past 64 bits, or none: which one
+            for id in array:
+                self.token_bytes(id)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InputError(
                 f"[tokenizer] expected one dimension of integer token ids, got {array.dtype} {list(array.shape)}"

@@ -1,6 +1,7 @@
 """The ``rwkvnative`` command. Text goes to stdout, everything about it (progress, speed, errors) to stderr.
 
-Exit status: 0 done, 1 `selftest` found a mismatch, 2 bad input (with one sentence), 130 Ctrl-C, 141 the reader of stdout went away.
+Exit status: 0 done, 1 `selftest` found a mismatch, 2 bad input (with one sentence), 130 Ctrl-C, 141 the reader of stdout went away,
+143 and 129 for SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations

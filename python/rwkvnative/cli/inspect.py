@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..files import check_path
 from . import options as opt
 from .terminal import command, print_fields, print_json, read_stdin, write
 
@@ -27,7 +28,7 @@ def _open_file(path: str | None) -> GgufFile:
     from ..gguf_file import GgufFile
     from ..model import embedded_model_path
 
-    return GgufFile(embedded_model_path() if path is None else path)
+    return GgufFile(embedded_model_path() if path is None else check_path(path, "[model] path"))
 
 
 @command
@@ -43,7 +44,7 @@ def info(
 
     if model is not None and option is not None:
         raise InputError("[info] give the file once, as an argument or with --model")
-    with _open_file(model or option) as file:
+    with _open_file(option if model is None else model) as file:
         arch, config = rwkv_config(file)
         n_state = config["n_layer"] * config["n_embd"] * (2 + config["head_size"])
         facts: dict[str, Any] = {
@@ -130,9 +131,9 @@ def tokenize(
         tokenizer = tokenizer_from_gguf(file)
     if decode:
         try:
-            ids = [int(word) for item in text for word in item.replace(",", " ").split()]
-        except ValueError:
-            raise InputError(f"[tokenize] --decode: expected token ids, got {' '.join(text)!r}") from None
+            ids = [int(word) for item in ([read_stdin()] if text == ["-"] else text) for word in item.replace(",", " ").split()]
+        except ValueError as error:
+            raise InputError(f"[tokenize] --decode: expected token ids such as 5 or 5,6,7: {error}") from None
     else:
         ids = tokenizer.encode(read_stdin() if text == ["-"] else " ".join(text))
     joined = tokenizer.decode(ids, special=True)
