@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ BAD: list[tuple[str, Callable[[Model], object], str]] = [
     ("memory of 5000 digits", lambda m: Model(m.path, "cpu", max_device_memory="9" * 5000), "max_device_memory"),
     ("memory of 400 digits", lambda m: Model(m.path, "cpu", max_device_memory="9" * 400 + ".5"), "max_device_memory"),
     ("temperature", generate(temperature=HUGE), "temperature: expected a finite number"),
+    ("temperature of nothing", generate(temperature=1e-300), "temperature: expected a number >= 1e-30, got 1e-300"),
+    ("penalty past all logits", generate(repeat_penalty=1e308), r"repeat_penalty: expected a number >= 1e-06 and <= 1e\+06"),
     ("top_p", generate(top_p=-HUGE), "top_p: expected a finite number >= 0 and <= 1, got -inf"),
     ("top_k", generate(top_k=HUGE), "top_k: expected a whole number >= 0 and <= 2147483647, got a number of 1329 bits"),
     ("repeat_last_n", generate(repeat_penalty=1.1, repeat_last_n=1 << 40), "repeat_last_n"),
@@ -94,6 +98,27 @@ def test_what_is_odd_but_right(model: Model) -> None:
     assert model.generate("hello", 4, seed=1, top_k=2**31 - 1, logit_bias={0: np.float32(-math.inf)}).seed == 1
     assert Model(model.path, "cpu", np.int64(1)).n_threads == 1
     assert len(model.generate("hello", HUGE, seed=1, stop="e").tokens) > 0
+
+
+def test_extreme_parameters_overflow_nowhere(model: Model) -> None:
+    """At the ends of what is taken: a text comes out, and numpy has nothing to warn of."""
+    ends = {
+        "temperature": (0, 1e-30, 1e308), "top_k": (1, 299, 2**31 - 1), "top_p": (0, 5e-324, 1 - 1e-16), "min_p": (5e-324, 1),
+        "typical_p": (5e-324, 1), "presence_penalty": (-1e6, 1e6), "frequency_penalty": (-1e6, 1e6), "repeat_penalty": (1e-6, 1e6),
+    }  # fmt: skip
+    rng = np.random.default_rng(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(150):
+            options = {name: rng.choice(values).item() for name, values in ends.items() if rng.random() < 0.4}
+            if isinstance(options.get("top_k"), float):
+                options["top_k"] = int(options["top_k"])
+            bias = {i: -math.inf for i in range(299)} if seed % 5 == 0 else {7: 1e6} if seed % 5 == 1 else None
+            tokens = model.generate("hello", 4, seed=seed, logit_bias=bias, **options).tokens
+            assert seed % 5 or set(tokens) == {299}
+            assert (seed + 4) % 5 or options or set(tokens) == {7}
+        for tau, eta, temperature in itertools.product((5e-324, 1e308), (5e-324, 1e308), (1e-30, 1e308)):
+            model.generate("hello", 4, seed=1, mirostat=True, mirostat_tau=tau, mirostat_eta=eta, temperature=temperature)
 
 
 # ---- files ----

@@ -32,11 +32,11 @@ class SamplingParams:
     """How the next token is chosen. The samplers act in this order: logit_bias, presence and frequency penalty, repeat
     penalty, top_k, typical_p, top_p, min_p, temperature (with mirostat: temperature, then mirostat); then one is drawn.
 
-    temperature: > 0 divides the logits; 0 always takes the most likely token.
+    temperature: from 1e-30 up divides the logits; 0 always takes the most likely token.
     top_k: keep the k most likely tokens; 0 for no limit, 1 like temperature 0.
     top_p, min_p, typical_p: see `TopP`, `MinP`, `TypicalP`; 1, 0, 1 switch them off. top_p None: 0.7 (off with mirostat).
     presence_penalty, frequency_penalty, penalty_decay: see `OccurrencePenalty`.
-    repeat_penalty, repeat_last_n: see `RepeatPenalty`; 1 switches it off.
+    repeat_penalty, repeat_last_n: see `RepeatPenalty`; 1 switches it off; 1e-6 to 1e6.
     mirostat: True (or 2, the version) to hold the surprise of the text at mirostat_tau bits, in place of the filters.
     logit_bias: token id -> number added to its logit; -inf bans the token.
 

@@ -137,7 +137,7 @@ class RepeatPenalty(Sampler):
     """
 
     def __init__(self, penalty: float, last_n: int = 64) -> None:
-        self.penalty = checks.number("repeat_penalty", penalty, above=0.0)
+        self.penalty = checks.number("repeat_penalty", penalty, low=1e-6, high=1e6)  # logits stay finite
         self.last_n = checks.integer("repeat_last_n", last_n, low=0, high=checks.MOST)
         self._window: deque[int] = deque()
         self._counts = np.zeros(0, np.int32)  # per token id, within the window
@@ -286,14 +286,14 @@ class TypicalP(Sampler):
 
 
 class Temperature(Sampler):
-    """Divides the logits by t > 0.
+    """Divides the logits by t >= 1e-30.
 
     The weight of the tail after it is bounded from its weight M before: with q = 1/t, n tokens, none heavier than m,
     sum w^q lies between M m^(q-1) and n (M/n)^q (Jensen), the first the larger one if q > 1.
     """
 
     def __init__(self, t: float) -> None:
-        self.t = checks.number("temperature", t, above=0.0)
+        self.t = checks.number("temperature", t, low=1e-30)  # logits divided by it stay finite
 
     def apply(self, candidates: Candidates) -> Candidates:
         c = candidates
