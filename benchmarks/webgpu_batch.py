@@ -116,7 +116,7 @@ def main() -> None:
             rate = got["tokens_per_second"]
             name = f"prefill {rows}" if rows > 1 else f"decode {sequences}"
             print(f"{args.size} {args.types} {args.numerics} [{tuning}] {name}: {rate:.0f} tok/s, {1e3 * sequences * rows / rate:.2f} "
-                  f"ms, submit {got['submit_us']:.0f} us, compile {got['compile_seconds']:.2f} s", flush=True)
+                  f"ms, submit {got['submit_us']:.0f} us, compile {got['compile_seconds']:.2f} s, {got['kernels']} kernels", flush=True)
             if args.profile:
                 multiply = 1e-6 * sum(total for label, (_, total) in got["ops"].items() if label.startswith(MATRICES))
                 flops = 2 * sequences * rows * matrix_values(tensors, rows == 1)
