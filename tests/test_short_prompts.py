@@ -97,14 +97,14 @@ def test_programs_are_few_and_small(gpu, monkeypatch):
     scratch = {}
     for sizes, programs in ((SIZES, [1, 2]), ("short_rows=1", [1, 1])):
         engine.set_tuning(f"matmat=4,{sizes}")
-        for n in (15, 17):
+        for n in (16, 64):
             logits, end = run(engine, expected(n)[0])
             assert row_errors(logits, expected(n)[1]).max() <= 2e-3
             assert_states_close(end, expected(n)[2], 2e-3)
             assert engine.info["programs"] == programs.pop(0)
             scratch[sizes, n] = engine.info["scratch_bytes"]
-    assert scratch[SIZES, 15] < scratch["short_rows=1", 15] / 4
-    assert scratch[SIZES, 17] < scratch["short_rows=1", 17]
+    assert scratch[SIZES, 16] < scratch["short_rows=1", 16] / 4
+    assert scratch[SIZES, 64] < scratch["short_rows=1", 64]
 
 
 @pytest.mark.parametrize("where", ["cpu", "llvmpipe"])
