@@ -14,6 +14,7 @@
 #include "core/engine.h"
 #include "core/error.h"
 #include "cpu/cpu.h"
+#include "released.h"
 #include "tensor_tuples.h"
 
 namespace py = pybind11;
@@ -77,7 +78,7 @@ class PyState {
       static_cast<void>(state_.release());  // see Engine::is_forked()
       return;
     }
-    const py::gil_scoped_release release;  // another thread may be in the middle of a submit
+    const Released release;  // another thread may be in the middle of a submit
     state_ = nullptr;
   }
 
@@ -85,7 +86,7 @@ class PyState {
   bool belongs_to(const std::shared_ptr<Engine>& engine) const { return engine_ == engine; }
   PyState copy() const {
     engine_->check_process();
-    const py::gil_scoped_release release;
+    const Released release;
     return {engine_, state_->clone()};
   }
   size_t n_bytes() const { return engine_->plan().state_values() * sizeof(float); }
@@ -96,7 +97,7 @@ class PyState {
     std::vector<float> values(plan.state_values());
     engine_->check_process();
     {
-      const py::gil_scoped_release release;
+      const Released release;
       state_->read(values);
     }
     py::dict parts;
@@ -135,7 +136,7 @@ class PyState {
         std::memcpy(values.data() + offset(layer, i), array.data() + layer * part.values(), part.values() * sizeof(float));
     }
     engine_->check_process();
-    const py::gil_scoped_release release;
+    const Released release;
     state_->write(values);
   }
 
@@ -218,7 +219,7 @@ class PyEngine {
           static_cast<void>(engine.release());  // see Engine::is_forked()
           return;
         }
-        const py::gil_scoped_release release;
+        const Released release;
         engine = nullptr;
       }
     };
@@ -239,13 +240,15 @@ class PyEngine {
     }
     if (progress)
       options.progress = [&](uint64_t done, uint64_t total) {
+        if (is_leaving()) throw DeviceError("[model] Python ended while it was loaded");
         const py::gil_scoped_acquire acquire;
         progress(done, total);
       };
-    const py::gil_scoped_release release;
+    const Released release;
     loaded->engine = std::make_unique<Engine>(std::move(plan), open_backend(device, n_threads), options);
     engine_ = std::shared_ptr<Engine>(loaded, loaded->engine.get());
     engine_->interrupted = [] {
+      if (is_leaving()) return true;
       const py::gil_scoped_acquire acquire;
       return PyErr_CheckSignals() != 0;  // the signal's exception stays set
     };
@@ -290,7 +293,7 @@ class PyEngine {
   py::dict ceilings() {
     Ceilings c;
     {
-      const py::gil_scoped_release release;
+      const Released release;
       c = engine_->measure_ceilings();
     }
     py::dict d;
@@ -305,7 +308,7 @@ class PyEngine {
   }
 
   void set_tuning(const std::string& text) {
-    const py::gil_scoped_release release;
+    const Released release;
     engine_->set_tuning(text);
   }
   std::vector<std::string> tuning_variants() const { return engine_->tuning_variants(); }
@@ -348,7 +351,7 @@ class PyEngine {
   }
 
   PyState new_state() const {
-    const py::gil_scoped_release release;  // whoever runs the model may be waiting for it
+    const Released release;  // whoever runs the model may be waiting for it
     return {engine_, engine_->create_state()};
   }
 
@@ -444,7 +447,7 @@ class PyEngine {
   uint32_t rounded_up(uint32_t sequences) const { return engine_->rounded_up(sequences); }
 
   bool can_draw(uint32_t sequences, bool penalties) {
-    const py::gil_scoped_release release;
+    const Released release;
     return engine_->can_draw(sequences, penalties);
   }
 
@@ -506,6 +509,7 @@ class PyEngine {
   static Progress with_gil(const Progress& progress) {
     if (!progress) return nullptr;
     return [&progress](size_t done, size_t total) {
+      if (is_leaving()) throw Engine::Interrupted{done};
       const py::gil_scoped_acquire acquire;
       progress(done, total);
     };
@@ -529,6 +533,7 @@ class PyEngine {
   std::function<bool(int32_t)> watch(std::vector<int32_t>& tokens, std::span<const int32_t> stops, const py::object& callback) const {
     return [&tokens, stops, &callback, calls = !callback.is_none(), this](int32_t next) {
       tokens.push_back(next);
+      if (is_leaving()) return false;
       if (std::find(stops.begin(), stops.end(), next) != stops.end()) return false;
       if (!calls) return tokens.size() % 64 != 0 || !engine_->interrupted();
       const py::gil_scoped_acquire acquire;
@@ -569,12 +574,15 @@ class PyEngine {
 
   template <class Function>
   void run(Function&& function) {
+    leave_if_asked();
     try {
-      const py::gil_scoped_release release;
+      const Released release;
       function();
     } catch (const Engine::Interrupted&) {
+      leave_if_asked();
       throw py::error_already_set();
     }
+    leave_if_asked();
   }
 
   std::shared_ptr<Engine> engine_;
@@ -588,7 +596,7 @@ void bind_engine(py::module_& m) {
       [] {
         std::vector<DeviceInfo> found;
         {
-          const py::gil_scoped_release release;  // loading Dawn needs it, on whichever thread that happens
+          const Released release;  // loading Dawn needs it, on whichever thread that happens
           found = list_devices();
         }
         py::list devices;

@@ -12,6 +12,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/quantize.h"
+#include "released.h"
 
 namespace py = pybind11;
 
@@ -90,7 +91,7 @@ py::bytes quantize(const py::array& values, std::int64_t ggml_type, const py::ob
   if (!result) throw py::error_already_set();
   {
     void* out = PyBytes_AS_STRING(result.ptr());
-    const py::gil_scoped_release released;
+    const rwkvnative::Released released;
     rwkvnative::quantize_rows(dtype.type, rows.data(), n_rows, n_values, out,
                               importance.is_none() ? nullptr : weights.data(), n_threads, first_row);
   }
@@ -113,7 +114,7 @@ py::array_t<float> dequantize(const py::object& blocks, std::int64_t ggml_type, 
 
   py::array_t<float> values(static_cast<py::ssize_t>(n_values));
   float* out = values.mutable_data();
-  const py::gil_scoped_release released;
+  const rwkvnative::Released released;
   const std::byte* source = bytes.data();
   std::unique_ptr<std::byte[]> aligned;
   if (reinterpret_cast<std::uintptr_t>(source) % alignof(float) != 0) {  // a slice at an odd address

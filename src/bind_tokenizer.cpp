@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/trie.h"
+#include "released.h"
 
 namespace py = pybind11;
 
@@ -33,7 +34,7 @@ std::unique_ptr<WorldTrie> make_trie(const py::list& tokens,
     views.emplace_back(PyBytes_AS_STRING(token.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(token.ptr())));
   }
   const std::span<const std::int32_t> id_span(ids.data(), static_cast<std::size_t>(ids.size()));
-  const py::gil_scoped_release released;
+  const rwkvnative::Released released;
   return std::make_unique<WorldTrie>(views, id_span);
 }
 
@@ -41,7 +42,7 @@ py::array_t<std::int32_t> encode(const WorldTrie& trie, const py::bytes& text) {
   const std::string_view view(PyBytes_AS_STRING(text.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(text.ptr())));
   std::vector<std::int32_t> ids;
   {
-    const py::gil_scoped_release released;
+    const rwkvnative::Released released;
     ids = trie.encode(view);
   }
   return py::array_t<std::int32_t>(static_cast<py::ssize_t>(ids.size()), ids.data());

@@ -11,11 +11,13 @@ void bind_tokenizer(py::module_& m);
 void bind_engine(py::module_& m);
 void bind_ops(py::module_& m);
 void bind_webgpu(py::module_& m);
+void bind_leaving(py::module_& m);
 
 namespace {
 
 // Raises the Python class of that name from rwkvnative.errors.
 void raise(const char* name, const char* what) {
+  PyErr_Clear();  // a signal's, whose call failed for another reason: importing does not go on under it
   const py::object type = py::module_::import("rwkvnative.errors").attr(name);
   PyErr_SetString(type.ptr(), what);
 }
@@ -40,4 +42,5 @@ PYBIND11_MODULE(_core, m) {
   bind_engine(m);
   bind_ops(m);
   bind_webgpu(m);
+  bind_leaving(m);
 }

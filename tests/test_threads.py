@@ -152,3 +152,29 @@ print(len(_core.quantize(weights, 8, None, n_threads=1024)) == weights.size // 3
 """)
     assert "threads" in out and "wanted 1023" in out and "n_threads" in out, out
     assert out.endswith("True")
+
+
+@pytest.mark.parametrize("loaded_on", ["cpu", "webgpu:llvmpipe"])
+@pytest.mark.parametrize("use", ["greedy(3, state, 10**9, tokens_of([]), going)", "greedy(3, state, 10**9, tokens_of([]))",
+                                 'forward(tokens_of([5] * 3_000_000), None, state, "last", going)'],
+                         ids=["callback", "tokens", "prompt"])
+def test_python_ends_while_a_daemon_thread_runs_a_model(loaded_on, use):
+    """The thread is ended between two tokens or chunks, and the process as always."""
+    if loaded_on != "cpu":
+        webgpu_devices.require("llvmpipe")
+    out = in_new_process(f"""
+import webgpu_devices
+engine = open_engine(model, {loaded_on!r})
+state, begun = engine.new_state(), threading.Event()
+def going(*_):
+    begun.set()
+    return True
+def work():
+    engine.greedy(3, state, 2, tokens_of([]), going)
+    engine.{use}
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+time.sleep(0.2)
+print("ends")
+""")
+    assert out == "ends"

@@ -63,6 +63,12 @@ void Engine::set_tuning(const std::string& text) {
   if (model_->wants_reload()) {
     if (file_) file_->check();
     model_->reload();
+    try {
+      if (file_) file_->check();
+    } catch (const FileError& error) {
+      unusable_ = error.what();
+      throw;
+    }
   }
   model_->use_tuning();
 }
@@ -78,6 +84,7 @@ uint32_t Engine::rows_for(size_t tokens, uint32_t most) const {
 }
 
 Program& Engine::program(const Shape& shape) {
+  if (!unusable_.empty()) throw FileError(unusable_);
   CachedProgram& cached = programs_[shape];
   cached.last_use = ++uses_;
   if (!cached.program) {

@@ -156,6 +156,7 @@ class Engine {
   std::shared_ptr<const ModelFile> file_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<LoadedModel> model_;
+  std::string unusable_;  // what was wrong with the file when it was read once more
   std::map<Shape, CachedProgram> programs_;
   uint64_t uses_ = 0;
   std::vector<std::unique_ptr<State>> ring_;  // of greedy()
