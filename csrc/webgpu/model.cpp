@@ -14,7 +14,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kLeastRows = 8, kGoodRows = 64;  // of a chunk of a prompt
+// Of a chunk of a prompt. Good ones are more than the largest Program for short prompts has: sums of so few rows are then cut into the
+// same pieces with a budget and without.
+constexpr uint32_t kLeastRows = 8, kGoodRows = 72;
 
 uint64_t staging_bytes(const Plan& plan) {
   return std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
@@ -107,7 +109,7 @@ void DeviceModel::load_weights(const LoadOptions& options) {
   const auto chunk = [&] { return program_bytes(plan, rows, logits_rows); };
   const auto working = [&] { return working_bytes(rows, logits_rows); };
   const auto halve = [&] {
-    rows = std::max(kLeastRows, rows / 2 / 8 * 8);
+    rows = std::max(rows > kGoodRows ? kGoodRows : kLeastRows, rows / 2 / 8 * 8);
     logits_rows = std::min(logits_rows, rows);
   };
   // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
