@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import synthetic
-from test_cli import interrupt, invoke, posix_only, start, wait_for_model
+from test_cli import interrupt, invoke, posix_only, start_and_wait_for
 
 from rwkvnative import Model
 
@@ -78,11 +77,9 @@ def test_bad_input(gguf: str, tmp_path: Path, name: str | None, content: str, ar
 
 @posix_only
 def test_ctrl_c_gives_what_there_is(gguf: str, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "prompts")
-    process = start("generate", "--prompts-file", str(tmp_path / "prompts"), "-m", gguf, "-n", "100000000", "--json",
-                    "--logit-bias", "0=-inf")  # fmt: skip
-    (tmp_path / "prompts").write_text("hello\na fox\n")  # returns when the process has come so far
-    wait_for_model(process, gguf)
+    (tmp_path / "prompts").write_text("hello\na fox\n")
+    process = start_and_wait_for("token", "generate", "--prompts-file", str(tmp_path / "prompts"), "-m", gguf, "-n", "100000000", "--json",
+                                 "--logit-bias", "0=-inf")  # fmt: skip
     out, _ = interrupt(process)
     reports = [json.loads(line) for line in out.splitlines()]
     assert [r["index"] for r in reports] == [0, 1]

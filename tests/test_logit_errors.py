@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import webgpu_devices
-from conftest import FIXTURES
 from engines import devices_under_test, open_engine
 from logit_errors import engine_logits, expected_errors, model_of, oracle_logits, text_errors, texts_of
 from synthetic import ALL_TYPES, BLOCK256_TYPES, FLOAT_TYPES, SyntheticModel
 
-PEER = {(r["type"], r["chunk"]): r
-        for r in map(json.loads, (FIXTURES / "llama_logits.jsonl").read_text().splitlines())}
+PEER_FILE = Path(__file__).parent / "fixtures" / "llama_logits.jsonl"
+PEER = {(r["type"], r["chunk"]): r for r in map(json.loads, PEER_FILE.read_text().splitlines())}
 TYPES = (*ALL_TYPES, "Q4_K_M", "Q5_K_M")
 WHOLE = ("Q4_K_M", "Q5_K_M", *BLOCK256_TYPES)
 
