@@ -76,6 +76,8 @@ class Roofline:
 
 
 def panel(axes, series: list[tuple[str, Points]], colours: dict[str, str], roofline, peer: Points, what: str) -> None:
+    from matplotlib.ticker import LogFormatter
+
     every = sorted({x for _, points in series for x in points} | set(peer))
     labelled: set[int] = set()
     for i, (label, points) in enumerate(reversed(series)):
@@ -94,6 +96,9 @@ def panel(axes, series: list[tuple[str, Points]], colours: dict[str, str], roofl
     axes.set(xscale="log", yscale="log", xlabel=what, ylabel="tokens/s in all", xlim=(every[0] / 1.8, every[-1] * 1.5))
     axes.set_xticks(every, [str(x) for x in every], minor=False)
     axes.set_xticks([], minor=True)
+    plain = LogFormatter(minor_thresholds=(2, 0.5))  # 3600, not 3.6 x 10^3; few labels where the axis spans much
+    axes.yaxis.set_major_formatter(plain)
+    axes.yaxis.set_minor_formatter(plain)
     axes.grid(alpha=0.3, which="both")
     axes.margins(y=0.1)
 
