@@ -11,11 +11,9 @@ one to read and one to write, so that a step can be repeated for a sampler that 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,7 +21,8 @@ import numpy.typing as npt
 
 from .checks import callback, integer
 from .errors import DeviceError, InputError, RwkvError
-from .generation import SILENT_SECONDS, STREAM_SECONDS, make_run, one_reader
+from .generation import make_run
+from .pieces import STREAM_SECONDS, PieceStream
 from .sampling import Candidates
 from .sampling.candidates import not_usable
 from .sampling.chain import DEVICE_K
@@ -114,7 +113,7 @@ class _Batch:
     def __init__(self, model: Model, runs: Sequence[_Run], places: int, progress: Progress | None) -> None:
         self.runs = runs
         self.finished = [False] * len(runs)
-        self.cancelled = False  # by another thread, or a callback: heard before the next step
+        self.cancelled = False
         self.burst_seconds = STREAM_SECONDS
         self._engine = model._open_engine()
         self._n_vocab = model.n_vocab
@@ -137,9 +136,12 @@ class _Batch:
                 if self._active:
                     yield from self._burst() if self._all_on_device() else self._step()
         finally:
-            for i, run in enumerate(self.runs):
-                if not self.finished[i]:
-                    run.assembler.finish()
+            self.end_texts()
+
+    def end_texts(self) -> None:
+        for i, run in enumerate(self.runs):
+            if not self.finished[i]:
+                run.end_texts()
 
     # ---- who takes part ----
 
@@ -163,7 +165,7 @@ class _Batch:
         run = place.run
         if reason == "length":
             run.finish_reason = "length"
-        run.assembler.finish()
+        run.end_texts()
         self.finished[place.index] = True
         self._active.remove(place)
         self._spare_states += place.own_states()
@@ -399,7 +401,7 @@ class _Batch:
                 place.run.generated_seconds += seconds
 
 
-class BatchStream:
+class BatchStream(PieceStream[tuple[int, str]]):
     """Iterates over the new text of several prompts as (index, piece) pairs, index being the prompt's place in the list.
 
     Pieces of one prompt come in order, those of different prompts as they are made; joined by index they are the texts. A
@@ -409,53 +411,16 @@ class BatchStream:
     """
 
     def __init__(self, batch: _Batch) -> None:
+        super().__init__(batch)
         self._batch = batch
-        self._pieces = batch.pieces()
-        self._done = False
-        self._reading = threading.Lock()
-
-    def __iter__(self) -> BatchStream:
-        return self
-
-    def __next__(self) -> tuple[int, str]:
-        with one_reader(self._reading):
-            try:
-                return next(self._pieces)
-            except BaseException:  # the end, an error, Ctrl-C
-                self._done = True
-                raise
 
     def __len__(self) -> int:
         return len(self._batch.runs)
 
     def read(self) -> list[Generation]:
         """Read the stream to its end and return the generations, in the order of the prompts."""
-        self._batch.burst_seconds = SILENT_SECONDS
-        for _ in self:
-            pass
+        self._read_silently()
         return self.results
-
-    def close(self) -> None:
-        """End here; `results` then has what was generated so far, "cancelled" where that is not the whole. While another thread
-        reads, or in a callback of the stream's own, it ends before the next step."""
-        self._batch.cancelled = True
-        if not self._reading.acquire(blocking=False):
-            return
-        try:
-            self._pieces.close()
-            if not self._done:
-                self._done = True
-                for i, run in enumerate(self._batch.runs):
-                    if not self._batch.finished[i]:
-                        run.assembler.finish()
-        finally:
-            self._reading.release()
-
-    def __enter__(self) -> BatchStream:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def is_finished(self, index: int) -> bool:
         """Whether the prompt of that index has its whole text."""

@@ -6,9 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -16,6 +14,7 @@ import numpy.typing as npt
 
 from .checks import callback, integer
 from .errors import InputError, RwkvError
+from .pieces import STREAM_SECONDS, PieceStream
 from .sampling import Candidates, Sampler, SamplerChain, SamplingParams
 from .sampling.chain import DEVICE_K
 from .state import State
@@ -34,9 +33,6 @@ Stop = str | int | Sequence[str | int]
 
 # Roughly so many prompt tokens are read at a time: after each read, progress is reported and Ctrl-C heard.
 _PREFILL_TOKENS: Final = 512
-# How long the device decodes greedily before its tokens are looked at: shown in a stream, or only to hear Ctrl-C.
-STREAM_SECONDS: Final = 0.05
-SILENT_SECONDS: Final = 0.5
 _NO_IDS: Final = np.empty(0, np.int32)
 _NO_VALUES: Final = np.empty(0, np.float32)
 
@@ -125,7 +121,7 @@ class _Run:
         self.tokens: list[int] = []
         self.finish_reason: FinishReason = "cancelled"
         self.stop: str | int | None = None
-        self.cancelled = False  # by another thread, or a callback: heard before the next step
+        self.cancelled = False
         self.prompt_seconds = 0.0
         self.generated_seconds = 0.0
         self._engine = model._open_engine()
@@ -170,10 +166,13 @@ class _Run:
                 if text:
                     yield text
         finally:
-            self.assembler.finish()
+            self.end_texts()
         text = self.assembler.take()
         if text:
             yield text
+
+    def end_texts(self) -> None:
+        self.assembler.finish()
 
     def _read_prompt(self) -> None:
         """All but the last token, whose reading gives the first new one."""
@@ -328,18 +327,7 @@ class _Run:
             return State._on_device(self._front.copy(), self.model)
 
 
-@contextmanager
-def one_reader(lock: threading.Lock) -> Iterator[None]:
-    """Holds the lock; RwkvError if someone else does."""
-    if not lock.acquire(blocking=False):
-        raise RwkvError("[generate] this stream is being read already, by another thread or by the one that called this back")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class GenerationStream:
+class GenerationStream(PieceStream[str]):
     """Iterates over the new text in pieces; afterwards `result` has the whole.
 
     A piece never ends inside a character, and text that may turn out to be a stop string waits until that is decided.
@@ -348,48 +336,13 @@ class GenerationStream:
     """
 
     def __init__(self, run: _Run) -> None:
+        super().__init__(run)
         self._run = run
-        self._pieces = run.pieces()
-        self._done = False
-        self._reading = threading.Lock()
-
-    def __iter__(self) -> GenerationStream:
-        return self
-
-    def __next__(self) -> str:
-        with one_reader(self._reading):
-            try:
-                return next(self._pieces)
-            except BaseException:  # the end, an error, Ctrl-C
-                self._done = True
-                raise
 
     def read(self) -> Generation:
         """Read the stream to its end and return the whole."""
-        self._run.burst_seconds = SILENT_SECONDS
-        for _ in self:
-            pass
+        self._read_silently()
         return self.result
-
-    def close(self) -> None:
-        """End the generation here; `result` then has what was generated so far. If another thread is reading, or this is called by
-        the stream's own progress callback, the reader's iteration ends before its next step, and `result` is there after that."""
-        self._run.cancelled = True
-        if not self._reading.acquire(blocking=False):
-            return
-        try:
-            self._pieces.close()
-            if not self._done:
-                self._done = True
-                self._run.assembler.finish()
-        finally:
-            self._reading.release()
-
-    def __enter__(self) -> GenerationStream:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     @property
     def result(self) -> Generation:
