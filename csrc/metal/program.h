@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/candidate_lists.h"
 #include "metal/model.h"
 
 namespace rwkvnative::metal {
@@ -103,9 +104,7 @@ class DeviceProgram final : public Program {
     Buffer parameters, bias, results, table_rows;
     std::vector<CommandBuffer> commands;
     Work work;
-    std::vector<int32_t> ids;
-    std::vector<float> values;
-    std::vector<CandidateList> candidates;
+    CandidateLists candidates;
   };
 
   void check(std::span<const Sequence> sequences) const;

@@ -1,10 +1,8 @@
 #include "metal/program.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
-#include "core/candidates.h"
 #include "core/error.h"
 
 namespace rwkvnative::metal {
@@ -22,9 +20,6 @@ const DeviceState& device_state(const State& state, const StatePool* pool) {
 DeviceState& state_out(const Sequence& sequence) { return static_cast<DeviceState&>(*sequence.state_out); }
 
 uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
-
-// The logit that a key of kernels/choice.metal stands for.
-float key_logit(uint32_t key) { return std::bit_cast<float>((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key); }
 
 }  // namespace
 
@@ -381,29 +376,16 @@ Result DeviceProgram::unpack(Flight& flight) {
       break;
     case Readout::Candidates: {
       const uint32_t k = std::min(shape_.candidates, model_->plan->n_vocab);
-      flight.ids.resize(size_t{work.sequences} * k);
-      flight.values.resize(size_t{work.sequences} * k);
-      flight.candidates.resize(work.sequences);
+      flight.candidates.reset(work.sequences, k);
       for (uint32_t s = 0; s < work.sequences; ++s) {
-        CandidateList& list = flight.candidates[s];
-        const std::span ids = std::span(flight.ids).subspan(size_t{s} * k, k);
-        const std::span values = std::span(flight.values).subspan(size_t{s} * k, k);
-        list.ids = ids;
-        list.logits = values;
         if (compiled_.candidates_on_host) {
-          const std::span all(floats + size_t{s} * model_->plan->n_vocab, model_->plan->n_vocab);
-          top_candidates(all, ids, values);
-          list.log_sum_exp = log_sum_exp(all);
-          continue;
-        }
-        const auto* entries = reinterpret_cast<const uint32_t*>(memory) + size_t{s} * (1 + k) * 2;
-        list.log_sum_exp = std::bit_cast<float>(entries[0]);
-        for (uint32_t i = 0; i < k; ++i) {
-          values[i] = key_logit(entries[2 * (1 + i)]);
-          ids[i] = static_cast<int32_t>(entries[2 * (1 + i) + 1]);
+          const uint32_t n_vocab = model_->plan->n_vocab;
+          flight.candidates.from_logits(s, {floats + size_t{s} * n_vocab, n_vocab});
+        } else {
+          flight.candidates.from_device(s, reinterpret_cast<const uint32_t*>(memory) + size_t{s} * (1 + k) * 2);
         }
       }
-      result.candidates = flight.candidates;
+      result.candidates = flight.candidates.lists();
       break;
     }
   }

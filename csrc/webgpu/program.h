@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/backend.h"
+#include "core/candidate_lists.h"
 #include "webgpu/activations.h"
 #include "webgpu/carry.h"
 #include "webgpu/model.h"
@@ -99,7 +100,7 @@ class DeviceProgram final : public Program {
     // What the result points to, until the flight is used again.
     std::vector<float> values;
     std::vector<int32_t> ids;
-    std::vector<CandidateList> candidates;
+    CandidateLists candidates;
   };
   // The numbers of one submit that grids depend on.
   struct Work {
@@ -133,7 +134,6 @@ class DeviceProgram final : public Program {
   uint64_t result_bytes(uint32_t sequences, uint32_t head_rows) const;
   std::pair<WGPUBuffer, uint64_t> result_source() const;
   Result unpack(Flight& flight, const std::byte* mapped);
-  void host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const;
 
   std::shared_ptr<const LoadedParts> model_;
   Shape shape_;

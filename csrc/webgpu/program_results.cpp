@@ -1,18 +1,10 @@
 // What a submit brings back.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
-#include "core/candidates.h"
 #include "webgpu/program.h"
 
 namespace rwkvnative::webgpu {
-namespace {
-
-// The logit that a key of kernels/candidates.wgsl stands for.
-float key_logit(uint32_t key) { return std::bit_cast<float>((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key); }
-
-}  // namespace
 
 uint64_t DeviceProgram::result_bytes(uint32_t sequences, uint32_t head_rows) const {
   const Activations& act = compiled_.activations;
@@ -54,27 +46,17 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
   }
   if (shape_.readout == Readout::Candidates) {
     const uint32_t k = std::min(shape_.candidates, model_->plan->n_vocab);
-    flight.ids.resize(size_t{flight.sequences} * k);
-    flight.values.resize(size_t{flight.sequences} * k);
-    flight.candidates.resize(flight.sequences);
+    flight.candidates.reset(flight.sequences, k);
     for (uint32_t s = 0; s < flight.sequences; ++s) {
-      CandidateList& list = flight.candidates[s];
-      list.ids = std::span(flight.ids).subspan(size_t{s} * k, k);
-      list.logits = std::span(flight.values).subspan(size_t{s} * k, k);
-      if (compiled_.candidates_on_host) {
-        host_candidates(
-            flight, s,
-            reinterpret_cast<const float*>(mapped) + uint64_t{s} * compiled_.activations[compiled_.logits_slot].padded, k);
-        continue;
-      }
-      const auto* entries = reinterpret_cast<const uint32_t*>(mapped) + uint64_t{s} * compiled_.result_stride * 2;
-      list.log_sum_exp = std::bit_cast<float>(entries[0]);
-      for (uint32_t i = 0; i < k; ++i) {
-        flight.values[size_t{s} * k + i] = key_logit(entries[2 * (1 + i)]);
-        flight.ids[size_t{s} * k + i] = static_cast<int32_t>(entries[2 * (1 + i) + 1]);
+      if (compiled_.candidates_on_host) {  // more than the device sorts
+        const uint64_t at = uint64_t{s} * compiled_.activations[compiled_.logits_slot].padded;
+        flight.candidates.from_logits(s, {reinterpret_cast<const float*>(mapped) + at, model_->plan->n_vocab});
+      } else {
+        const uint64_t at = uint64_t{s} * compiled_.result_stride * 2;
+        flight.candidates.from_device(s, reinterpret_cast<const uint32_t*>(mapped) + at);
       }
     }
-    result.candidates = flight.candidates;
+    result.candidates = flight.candidates.lists();
     return result;
   }
   const SlotPlace& slot =
@@ -86,14 +68,6 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
   }
   result.values = flight.values;
   return result;
-}
-
-// For more candidates than the device sorts.
-void DeviceProgram::host_candidates(Flight& flight, uint32_t sequence, const float* logits, uint32_t k) const {
-  const std::span all(logits, model_->plan->n_vocab);
-  const size_t at = size_t{sequence} * k;
-  top_candidates(all, std::span(flight.ids).subspan(at, k), std::span(flight.values).subspan(at, k));
-  flight.candidates[sequence].log_sum_exp = log_sum_exp(all);
 }
 
 }  // namespace rwkvnative::webgpu

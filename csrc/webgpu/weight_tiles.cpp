@@ -91,7 +91,6 @@ std::vector<Pipelines::Range> tiles_ranges(const LoadedParts& model, const Weigh
 }
 
 // ---- kept
-// ---------------------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<const WeightTiles> WeightTiles::make(const LoadedParts& model) {
   const Device& device = *model.device;
@@ -163,7 +162,6 @@ uint64_t WeightTiles::device_bytes() const {
 }
 
 // ---- shared
-// -------------------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<const WeightTiles> TileStore::kept(const LoadedParts& model) {
   const std::scoped_lock lock(mutex_);
