@@ -3,10 +3,10 @@
     python benchmarks/webgpu_batch.py [--size 2.9b] [--types Q4_K_M] [--prefill 512 2048] [--decode 1 8 32 64 128 256] [--profile 2]
 
 --prefill: one sequence of so many tokens in one submit; --decode: so many sequences of one token each, greedy, the tokens staying
-on the device. A line of the output: tokens per second of all sequences together (wall clock, after --warm seconds), milliseconds
-and host microseconds of a submit; with --profile the time of each kind of kernel (timestamps around each dispatch), and of the
-matrices together: their milliseconds and Tflop/s. --peak first measures what the device's subgroup matrices do in registers,
-without memory: the ceiling of those Tflop/s.
+on the device. A line of the output: tokens per second of all sequences together (wall clock, after --warm seconds or more, until
+the device's clocks are steady), milliseconds and host microseconds of a submit; with --profile the time of each kind of kernel
+(timestamps around each dispatch), and of the matrices together: their milliseconds and Tflop/s. --peak first measures what the
+device's subgroup matrices do in registers, without memory: the ceiling of those Tflop/s.
 """
 
 from __future__ import annotations

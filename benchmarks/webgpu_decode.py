@@ -3,8 +3,9 @@
     python benchmarks/webgpu_decode.py [--sizes 0.1b 1.5b 2.9b] [--types Q4_K_M] [--tuning "workgroup=128" ...] [--profile 5]
 
 A model's weights are random valid blocks made in memory. A line of the output: size, types, tuning constants, tokens per
-second (wall clock, greedy, batch 1, after --warm seconds), microseconds of a submit on the host, and with --profile the
-microseconds that each kind of kernel takes in one token (timestamps around each dispatch, so gaps are not in it).
+second (wall clock, greedy, batch 1, after --warm seconds or more, until the device's clocks are steady), microseconds of a submit
+on the host, and with --profile the microseconds that each kind of kernel takes in one token (timestamps around each dispatch, so
+gaps are not in it).
 """
 
 from __future__ import annotations
