@@ -131,8 +131,7 @@ class Compiler {
     WGPUBuffer buffer = nullptr;
   };
   void choose_tiles();
-  TiledGroup add_tiles(const std::string& label, std::span<const LinearMatrix> matrices, const WeightGroup& group,
-                       bool of_head);
+  TiledGroup tiled_group(std::span<const LinearMatrix> matrices, const WeightGroup& group) const;
   Tiling tiled(Tiling tiling) const;
   std::string tiles_product_text(const Tiling& tiling, size_t parts) const;
   // compile_wkv7.cpp

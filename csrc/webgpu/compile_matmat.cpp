@@ -246,7 +246,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
   for (const WeightGroup& group : groups) {
-    const TiledGroup tiled = add_tiles(label, matrices, group, of_head);
+    const TiledGroup tiled = tiled_group(matrices, group);
     const Tiling tiling = tiled.buffer == nullptr ? own_tiling : this->tiled(own_tiling);
     const MatMatTile& tile = tiling.tile;
     std::vector<DType> kinds;

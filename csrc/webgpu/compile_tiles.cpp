@@ -23,41 +23,21 @@ void include_weight_tiles(ShaderText& text, const MatrixShape& shape) {
 // What the program's products load, if not packed weights. A model that streams or has a budget has no room for tiles; its logits
 // are the same without them.
 void Compiler::choose_tiles() {
-  const uint32_t way = tuned_.all.matmat_weights;
-  if (way == 0 || !takes_halves(matmat(shape_.rows))) return;
+  if (tuned_.all.matmat_weights == 0 || !takes_halves(matmat(shape_.rows))) return;
   if (model_.weights->streams() || device_.memory().budget() != 0) return;
-  if (way == 1) compiled_.scratch_tiles = model_.tiles->scratch(model_);
-  if (way == 2) compiled_.kept_tiles = model_.tiles->kept(model_);
+  compiled_.kept_tiles = model_.tiles->kept(model_);
 }
 
-// Where the tiles of a group's matrices are when its product runs; no buffer: it decodes packed weights. Adds the dispatch that
-// makes them if they are not kept.
-Compiler::TiledGroup Compiler::add_tiles(const std::string& label, std::span<const LinearMatrix> matrices,
-                                         const WeightGroup& group, bool of_head) {
+// Where the tiles of a group's matrices are; no buffer: the product decodes packed weights.
+Compiler::TiledGroup Compiler::tiled_group(std::span<const LinearMatrix> matrices, const WeightGroup& group) const {
   TiledGroup tiled;
-  std::vector<TensorId> ids;
-  for (const LinearMatrix& matrix : matrices) ids.push_back(matrix.weight);
-  if (compiled_.kept_tiles != nullptr) {
-    for (const PlacedRows& rows : group.rows) {
-      if (std::find(ids.begin(), ids.end(), rows.tensor) == ids.end()) continue;
-      const WeightTiles::Kept& kept = compiled_.kept_tiles->kept(rows.tensor, rows.first_row);
-      tiled.places[rows.tensor] = kept.place;
-      tiled.buffer = compiled_.kept_tiles->buffer(kept);
-    }
-  } else if (compiled_.scratch_tiles != nullptr && !of_head) {
-    TilesWork work = tiles_work(model_, group, ids);
-    if (work.places.empty()) return tiled;
-    tiled.places = std::move(work.places);
-    tiled.buffer = compiled_.scratch_tiles->get();
-    Buffer table = device_.create_buffer("table of tiles", work.table.size() * sizeof(uint32_t),
-                                         WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
-    device_.write(table.get(), 0, std::as_bytes(std::span(work.table)));
-    cost_.weight_bytes = work.packed_bytes + work.bytes;
-    const std::string name = "tiles " + label;
-    dispatch(name, work.text, Bindings::Main,
-             model_.pipelines->bind(name, Bindings::Main, tiles_ranges(model_, group, tiled.buffer, table.get())),
-             Grid::Fixed, work.workgroups);
-    compiled_.tables.push_back(std::move(table));
+  if (compiled_.kept_tiles == nullptr) return tiled;
+  for (const PlacedRows& rows : group.rows) {
+    const auto is_of = [&](const LinearMatrix& matrix) { return matrix.weight == rows.tensor; };
+    if (std::none_of(matrices.begin(), matrices.end(), is_of)) continue;
+    const WeightTiles::Kept& kept = compiled_.kept_tiles->kept(rows.tensor, rows.first_row);
+    tiled.places[rows.tensor] = kept.place;
+    tiled.buffer = compiled_.kept_tiles->buffer(kept);
   }
   return tiled;
 }

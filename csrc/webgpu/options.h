@@ -55,7 +55,7 @@ struct Tuning {
   uint32_t matmat_rows = 17;      // from so many rows on
   uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
-  uint32_t matmat_weights = 0;    // where products of float16 load them from 0: packed; 1: tiles made before each; 2: kept tiles
+  uint32_t matmat_weights = 0;    // where products of float16 load them from: 0: packed; 1: tiles that are kept
   uint32_t matmat_outs = 0;       // of products of tiles: outputs of a workgroup; 0: as without
   uint32_t matmat_along = 0;      // subgroups that share them; 0: as many outputs each as without
   uint32_t matmat_loads = 0;      // tiles along the inputs on their way at once; 0: chosen

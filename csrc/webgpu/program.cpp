@@ -183,7 +183,6 @@ uint64_t DeviceProgram::scratch_bytes() const {
                                &compiled_.sums, &compiled_.draws, &compiled_.places, &compiled_.history, &compiled_.used})
     bytes += buffer->size;
   for (const Buffer& table : compiled_.tables) bytes += table.size;
-  if (compiled_.scratch_tiles) bytes += compiled_.scratch_tiles->size;
   if (table_) bytes += table_->device_bytes();
   for (const Flight& flight : flights_) bytes += flight.readback.size;
   return bytes;

@@ -66,8 +66,7 @@ struct Compiled {
   Buffer draws, places, history, used;  // of Readout::Draw: kernels/draw.wgsl, draw_history.wgsl
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
   std::vector<Buffer> tables;  // of Bindings::Parts and Bindings::Product
-  std::shared_ptr<const Buffer> scratch_tiles;      // shared with other programs: weight_tiles.h
-  std::shared_ptr<const WeightTiles> kept_tiles;
+  std::shared_ptr<const WeightTiles> kept_tiles;  // shared with other programs
   size_t logits_slot = 0, hidden_slot = 0;
   // In a row: w, a, v, g of Wkv7, and y where there are many rows; of wkv7_rows.wgsl its four outputs.
   size_t lora_slots = 0;

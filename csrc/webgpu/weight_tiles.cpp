@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
+#include <string>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
@@ -13,6 +15,29 @@ namespace {
 
 constexpr uint32_t kWorkgroup = 256;
 constexpr uint32_t kMostOuts = 256;  // of a product's tile: a multiple of all
+
+// A dispatch of kernels/tiles.wgsl: matrices of a group, one behind the other.
+struct TilesWork {
+  std::map<TensorId, TilePlace> places;
+  uint64_t bytes = 0;
+  std::string text;
+  std::vector<uint32_t> table;
+  uint32_t workgroups = 0;
+};
+
+// The matrices that an op multiplies with.
+std::vector<TensorId> matrices_of(const Op& op) {
+  std::vector<TensorId> matrices;
+  if (const auto* linear = std::get_if<LinearOp>(&op)) {
+    for (const LinearPart& part : linear->parts) matrices.push_back(part.weight);
+  } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
+    for (TensorId id : {wkv7->w2, wkv7->a2, wkv7->v2, wkv7->g2})
+      if (id != kNone) matrices.push_back(id);
+  } else if (const auto* head = std::get_if<HeadOp>(&op)) {
+    matrices.push_back(head->weight);
+  }
+  return matrices;
+}
 
 TilePlace place_of(const Tensor& weight, uint64_t bytes) {
   return {static_cast<uint32_t>(bytes / 16), ceil_div(weight.ne0, 64) * 8};
@@ -48,21 +73,6 @@ std::string decoding_text(const LoadedParts& model, const std::vector<DType>& ki
   return text.str();
 }
 
-}  // namespace
-
-std::vector<TensorId> matrices_of(const Op& op) {
-  std::vector<TensorId> matrices;
-  if (const auto* linear = std::get_if<LinearOp>(&op)) {
-    for (const LinearPart& part : linear->parts) matrices.push_back(part.weight);
-  } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) {
-    for (TensorId id : {wkv7->w2, wkv7->a2, wkv7->v2, wkv7->g2})
-      if (id != kNone) matrices.push_back(id);
-  } else if (const auto* head = std::get_if<HeadOp>(&op)) {
-    matrices.push_back(head->weight);
-  }
-  return matrices;
-}
-
 TilesWork tiles_work(const LoadedParts& model, const WeightGroup& group, std::span<const TensorId> matrices) {
   TilesWork work;
   std::vector<DType> kinds;
@@ -79,18 +89,12 @@ TilesWork tiles_work(const LoadedParts& model, const WeightGroup& group, std::sp
     work.table.insert(work.table.end(), {work.workgroups, begin, kind, rows.at, rows.row_vec4s, row_units(weight), rows.rows, place.at,
                                          place.octets, outs, std::bit_cast<uint32_t>(scale), 0});
     work.bytes += uint64_t{outs} * place.octets * 16;
-    work.packed_bytes += uint64_t{rows.rows} * rows.row_vec4s * 16;
   }
   work.text = decoding_text(model, kinds, work.places.size());
   return work;
 }
 
-std::vector<Pipelines::Range> tiles_ranges(const LoadedParts& model, const WeightGroup& group, WGPUBuffer tiles,
-                                           WGPUBuffer table) {
-  return {{model.weights->buffer(group), group.offset, group.bytes}, {tiles}, {table}};
-}
-
-// ---- kept
+}  // namespace
 
 std::shared_ptr<const WeightTiles> WeightTiles::make(const LoadedParts& model) {
   const Device& device = *model.device;
@@ -130,7 +134,8 @@ std::shared_ptr<const WeightTiles> WeightTiles::make(const LoadedParts& model) {
         tables.push_back(device.create_buffer("table of tiles", work.table.size() * sizeof(uint32_t), kUsage));
         device.write(tables.back().get(), 0, std::as_bytes(std::span(work.table)));
         const std::string text = work.text + layout_text(work.text, model.layout);
-        const auto ranges = tiles_ranges(model, group, tiles->buffers_.back().get(), tables.back().get());
+        const Pipelines::Range ranges[] = {
+            {model.weights->buffer(group), group.offset, group.bytes}, {tiles->buffers_.back().get()}, {tables.back().get()}};
         jobs.push_back({&model.pipelines->request("tiles", text, Bindings::Main),
                         model.pipelines->bind("tiles", Bindings::Main, ranges), work.workgroups});
       }
@@ -161,29 +166,11 @@ uint64_t WeightTiles::device_bytes() const {
   return bytes;
 }
 
-// ---- shared
-
 std::shared_ptr<const WeightTiles> TileStore::kept(const LoadedParts& model) {
   const std::scoped_lock lock(mutex_);
   std::shared_ptr<const WeightTiles> kept = kept_.lock();
   if (kept == nullptr) kept_ = kept = WeightTiles::make(model);
   return kept;
-}
-
-std::shared_ptr<const Buffer> TileStore::scratch(const LoadedParts& model) {
-  const std::scoped_lock lock(mutex_);
-  std::shared_ptr<const Buffer> scratch = scratch_.lock();
-  if (scratch != nullptr) return scratch;
-  uint64_t most = 0;
-  for (size_t op = 0; op < model.plan->ops.size(); ++op) {
-    if (std::holds_alternative<HeadOp>(model.plan->ops[op])) continue;
-    for (const WeightGroup& group : model.weights->groups(op))
-      most = std::max(most, tile_bytes(*model.plan, group, matrices_of(model.plan->ops[op])));
-  }
-  if (most == 0 || most > model.device->max_binding()) return nullptr;
-  scratch = std::make_shared<const Buffer>(model.device->create_buffer("tiles of an op", most, WGPUBufferUsage_Storage));
-  scratch_ = scratch;
-  return scratch;
 }
 
 uint64_t TileStore::kept_bytes() const {

@@ -6,8 +6,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <span>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,24 +20,6 @@ struct LoadedParts;
 struct TilePlace {
   uint32_t at = 0, octets = 0;
 };
-
-// A dispatch of kernels/tiles.wgsl: matrices of a group, one behind the other.
-struct TilesWork {
-  std::map<TensorId, TilePlace> places;
-  uint64_t bytes = 0;         // of the tiles
-  uint64_t packed_bytes = 0;  // of what they are made of
-  std::string text;
-  std::vector<uint32_t> table;
-  uint32_t workgroups = 0;
-};
-TilesWork tiles_work(const LoadedParts& model, const WeightGroup& group, std::span<const TensorId> matrices);
-
-// What such a dispatch binds, in the order of Bindings::Main.
-std::vector<Pipelines::Range> tiles_ranges(const LoadedParts& model, const WeightGroup& group, WGPUBuffer tiles,
-                                           WGPUBuffer table);
-
-// The matrices that ops multiply with.
-std::vector<TensorId> matrices_of(const Op& op);
 
 // All matrices of a model, made by one submit.
 class WeightTiles {
@@ -65,14 +45,11 @@ class WeightTiles {
 class TileStore {
  public:
   std::shared_ptr<const WeightTiles> kept(const LoadedParts& model);
-  // Memory for the tiles of one op at a time, of any but the head.
-  std::shared_ptr<const Buffer> scratch(const LoadedParts& model);
   uint64_t kept_bytes() const;
 
  private:
   mutable std::mutex mutex_;
   std::weak_ptr<const WeightTiles> kept_;
-  std::weak_ptr<const Buffer> scratch_;
 };
 
 }  // namespace rwkvnative::webgpu
