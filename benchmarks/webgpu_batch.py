@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--warm", type=float, default=0.5)
     parser.add_argument("--submits", type=int, default=16)
     parser.add_argument("--profile", type=int, default=0, help="timed repeats of every kernel")
+    parser.add_argument("--compiles", type=int, default=0, help="print so many of the kernels that took longest to compile")
     parser.add_argument("--peak", action="store_true", help="first the rate of subgroup matrices in registers")
     parser.add_argument("--only", default="", help="print only kernels with one of these comma-separated words in the label")
     args = parser.parse_args()
@@ -117,6 +118,8 @@ def main() -> None:
             name = f"prefill {rows}" if rows > 1 else f"decode {sequences}"
             print(f"{args.size} {args.types} {args.numerics} [{tuning}] {name}: {rate:.0f} tok/s, {1e3 * sequences * rows / rate:.2f} "
                   f"ms, submit {got['submit_us']:.0f} us, compile {got['compile_seconds']:.2f} s, {got['kernels']} kernels", flush=True)
+            for label, seconds in sorted(got["kernel_seconds"], key=lambda item: -item[1])[:args.compiles]:
+                print(f"    {1e3 * seconds:9.1f} ms to compile  {label}", flush=True)
             if args.profile:
                 multiply = 1e-6 * sum(total for label, (_, total) in got["ops"].items() if label.startswith(MATRICES))
                 flops = 2 * sequences * rows * matrix_values(tensors, rows == 1)

@@ -126,12 +126,15 @@ class WebgpuBenchmark {
                  size_t n, size_t profiles) {
     tune(tuning);
     const size_t kernels = backend_.kernels();
+    const std::multimap<std::string, double> compiled_before = backend_.compile_seconds();
     const Clock::time_point compile_start = Clock::now();
     const Readout readout = candidates != 0 ? Readout::Candidates : rows == 1 ? Readout::Argmax : Readout::None;
     const auto program =
         model_->compile({.rows = rows * sequences, .sequences = sequences, .readout = readout, .candidates = candidates});
     const double compile_seconds = seconds_since(compile_start);
     const size_t compiled = backend_.kernels() - kernels;
+    std::multimap<std::string, double> kernel_seconds = backend_.compile_seconds();
+    for (const auto& entry : compiled_before) kernel_seconds.erase(std::find(kernel_seconds.begin(), kernel_seconds.end(), entry));
     std::vector<int32_t> tokens(rows);
     for (uint32_t i = 0; i < rows; ++i) tokens[i] = static_cast<int32_t>(i % plan_.n_vocab);
     std::vector<std::unique_ptr<State>> states;
@@ -166,6 +169,7 @@ class WebgpuBenchmark {
     result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
     result["compile_seconds"] = compile_seconds;
     result["kernels"] = compiled;
+    result["kernel_seconds"] = std::vector<std::pair<std::string, double>>(kernel_seconds.begin(), kernel_seconds.end());
     result["ops"] = ops;
     return result;
   }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kFloatTile = 64;      // of kernels/matmat_f32.wgsl
 constexpr uint32_t kFloatThreads = 256;
+constexpr uint32_t kPartWords = 24;      // of kernels/matmat.wgsl's Part
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
@@ -224,16 +225,15 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
     if (!is_float(type)) text.file("matmat_codes");
     text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", name}}));
     text.text(instantiate("matmat_weights", {{"TYPE", name}}));
-    text.text(instantiate("matmat_run", {{"TYPE", name},
-                                         {"START", product.left + product.right + product.sums},
-                                         {"FIRST", product.first},
-                                         {"MULTIPLY", product.multiply},
-                                         {"FINISH", product.finish}}));
   }
   return text
-      .text(instantiate("matmat_kinds",
-                        {{"RUN", by_kind(kinds, "run_", matrix ? "(part, row, thread, subgroup);" : "(part, row, thread, 0u);")},
-                         {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}))
+      .text(instantiate("matmat_run", {{"LOAD", by_kind(kinds, "return load_weights_", "(part, step, thread);")},
+                                       {"PUT", by_kind(kinds, "put_weights_", "(part, units, step, thread);")},
+                                       {"START", product.left + product.right + product.sums},
+                                       {"FIRST", product.first},
+                                       {"MULTIPLY", product.multiply},
+                                       {"FINISH", product.finish},
+                                       {"SUBGROUP", matrix ? ", @builtin(subgroup_id) subgroup: u32" : ""}}))
       .str();
 }
 
@@ -279,6 +279,11 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
                                  std::bit_cast<uint32_t>(1.0f / scale), 0, 0, 0});
     }
     if (kinds.empty()) continue;
+    // So that layers whose ops have a matrix less share their kernels with the others: parts that no workgroup is of.
+    for (; !std::has_single_bit(part_count); ++part_count) {
+      parts.push_back(UINT32_MAX);
+      parts.resize(parts.size() + kPartWords - 1);
+    }
     if (halves) cost_.arithmetic = Arithmetic::F16;
     const Pipelines::Range weights = tiled.buffer == nullptr
                                          ? Pipelines::Range{model_.weights->buffer(group), group.offset, group.bytes}

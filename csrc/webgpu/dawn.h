@@ -15,7 +15,7 @@ namespace rwkvnative::webgpu {
       X(AdapterGetLimits) X(AdapterHasFeature) X(AdapterRequestDevice) X(AdapterRelease) X(AdapterInfoFreeMembers)         \
           X(AdapterPropertiesMemoryHeapsFreeMembers) X(AdapterPropertiesSubgroupMatrixConfigsFreeMembers) X(DeviceGetQueue) X(DeviceRelease) X(DeviceDestroy)                   \
               X(DeviceCreateBuffer) X(DeviceCreateBindGroup) X(DeviceCreateBindGroupLayout) X(DeviceCreatePipelineLayout)  \
-                  X(DeviceCreateShaderModule) X(DeviceCreateComputePipelineAsync) X(DeviceCreateCommandEncoder)            \
+                  X(DeviceCreateShaderModule) X(DeviceCreateComputePipeline) X(DeviceCreateCommandEncoder)            \
                       X(DeviceCreateQuerySet) X(DevicePushErrorScope) X(DevicePopErrorScope) X(DeviceGetLimits)            \
                           X(QueueSubmit) X(QueueWriteBuffer) X(QueueOnSubmittedWorkDone) X(QueueRelease) X(BufferMapAsync) \
                               X(BufferGetMappedRange) X(BufferGetConstMappedRange) X(BufferUnmap) X(BufferDestroy)         \

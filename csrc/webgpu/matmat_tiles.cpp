@@ -80,19 +80,22 @@ MatrixProduct matrix_product(const MatMatTile& tile, const MatrixShape& shape, b
       }
     }
   }
-  std::string store, finish;
-  for (uint32_t i = 0; i < down; ++i) {
-    for (uint32_t j = 0; j < along; ++j) {
-      store += message("subgroupMatrixStore<row_major>(&sums, at + ", i * shape.m, "u * part.out_stride + ", j * shape.n,
-                       "u, sum_", i, "_", j, ", part.out_stride);\n    ");
-      finish += message("subgroupMatrixStore<row_major>(&done, subgroup * kMatrixM * kDone, sum_", i, "_", j,
-                        ", kDone);\n  finish(part, row, rows, thread, ", i * shape.m, "u, ", j * shape.n, "u);\n  ");
-    }
+  const uint32_t sums = down * along;
+  std::string store, choose;
+  for (uint32_t n = 0; n < sums; ++n) {
+    const std::string sum = message("sum_", n / along, "_", n % along);
+    store += message("subgroupMatrixStore<row_major>(&sums, at + ", n / along * shape.m, "u * part.out_stride + ",
+                     n % along * shape.n, "u, ", sum, ", part.out_stride);\n    ");
+    choose += message(n + 1 == sums ? "default" : message("case ", n, "u"), ": { subgroupMatrixStore<row_major>(&done, subgroup * "
+                      "kMatrixM * kDone, ", sum, ", kDone); }\n      ");
   }
-  text.finish = "if (part.to_sums == 1u) {\n"
-                "    let at = part.out + (row + subgroup % kSubgroupsDown * kSubgroupRows) * part.out_stride + part.first +\n"
-                "             subgroup / kSubgroupsDown * kSubgroupOuts;\n    " +
-                store + "return;\n  }\n  let rows = rows_of(part);\n  " + finish;
+  // params[0].w is 0: of a constant number of turns, finish() would be written out once for each sum.
+  text.finish = message("if (part.to_sums == 1u) {\n"
+                        "    let at = part.out + (row + subgroup % kSubgroupsDown * kSubgroupRows) * part.out_stride + part.first +\n"
+                        "             subgroup / kSubgroupsDown * kSubgroupOuts;\n    ",
+                        store, "return;\n  }\n  let rows = rows_of(part);\n  for (var n = 0u; n < ", sums,
+                        "u + params[0].w; n++) {\n    switch (n) {\n      ", choose, "}\n    finish(part, row, rows, thread, n / ", along,
+                        "u * ", shape.m, "u, n % ", along, "u * ", shape.n, "u);\n  }");
   return text;
 }
 

@@ -74,6 +74,7 @@ class DeviceBackend final : public Backend {
 
   const Device& device() const { return *device_; }
   size_t kernels() const { return pipelines_->size(); }  // compiled so far
+  std::multimap<std::string, double> compile_seconds() const { return pipelines_->seconds(); }  // of each, by label
   void set_tuning(const std::string& text) override { device_->set_tuning(parse_tuning(text)); }
   std::vector<std::string> tuning_variants() const override { return webgpu::tuning_variants(device_->matrix().has_value()); }
   std::string kernels_id() const override;

@@ -1,12 +1,17 @@
 #include "webgpu/pipelines.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <exception>
 
 #include "core/error.h"
 #include "webgpu/carry.h"
 
 namespace rwkvnative::webgpu {
 namespace {
+
+constexpr uint32_t kMostWorkers = 16;  // a driver that compiles takes memory
 
 constexpr std::array<uint32_t, 4> kMainNumbers = {0, 1, 2, 3};
 constexpr std::array<uint32_t, 5> kEmbedNumbers = {0, 1, 2, 3, 4};
@@ -65,7 +70,7 @@ PipelineLayoutHandle Pipelines::make_pipeline_layout(const char* label, const st
       label, [&] { return PipelineLayoutHandle(dawn().DeviceCreatePipelineLayout(device_.get(), &descriptor)); });
 }
 
-Pipelines::Pipelines(const Device& device) : device_(device) {
+Pipelines::Pipelines(const Device& device) : device_(device), workers_(std::clamp(std::thread::hardware_concurrency(), 1u, kMostWorkers)) {
   constexpr auto kRead = WGPUBufferBindingType_ReadOnlyStorage;
   constexpr auto kWrite = WGPUBufferBindingType_Storage;
   main_ = make_layout("main", {{0, kRead}, {1, kWrite}, {2, kRead}});
@@ -186,63 +191,64 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
   if (carries) made->carry_group = static_cast<uint32_t>(own_groups(bindings).size());
   const std::string source = carries ? carrying(own_source, made->carry_group) : own_source;
   const WGPUPipelineLayout layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
-  // From here on finish() looks after it, whatever happens.
-  std::unique_ptr<Kernel>& kernel = kernels_[key] = std::move(made);
+  Kernel& kernel = *(kernels_[key] = std::move(made));
+  workers_.add([this, &kernel, source, layout] {
+    const auto start = std::chrono::steady_clock::now();
+    try {
+      compile(kernel, source, layout);
+    } catch (const std::exception& error) {
+      kernel.error = error.what();
+    }
+    kernel.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  });
+  return kernel;
+}
 
+// Error scopes are the thread's. Not by Dawn's asynchronous creation: its workers are two, whatever the machine has.
+void Pipelines::compile(Kernel& kernel, const std::string& source, WGPUPipelineLayout layout) const {
+  const auto checked = [&](WGPUErrorFilter filter, auto create) {
+    dawn().DevicePushErrorScope(device_.get(), filter);
+    auto made = create();
+    WGPUPopErrorScopeCallbackInfo scope{};
+    scope.mode = WGPUCallbackMode_WaitAnyOnly;
+    scope.userdata1 = &kernel;
+    scope.callback = [](WGPUPopErrorScopeStatus, WGPUErrorType type, WGPUStringView text_view, void* out, void*) {
+      auto& error = static_cast<Kernel*>(out)->error;
+      if (type != WGPUErrorType_NoError && error.empty()) error = text(text_view);
+    };
+    device_.wait(dawn().DevicePopErrorScope(device_.get(), scope));
+    return made;
+  };
   WGPUShaderSourceWGSL wgsl{};
   wgsl.chain.sType = WGPUSType_ShaderSourceWGSL;
   const std::string& broken = device_.options().broken_kernel;
-  const bool breaks = !broken.empty() && label.find(broken) != std::string::npos;
+  const bool breaks = !broken.empty() && kernel.label.find(broken) != std::string::npos;
   wgsl.code = breaks ? view("this is no shader") : view(source);
-  WGPUShaderModuleDescriptor module{};
-  module.nextInChain = &wgsl.chain;
-  module.label = view(label);
-  // A text that does not compile is reported by finish(), naming the kernel; not as the device's error.
-  auto scopes = device_.scopes();
-  dawn().DevicePushErrorScope(device_.get(), WGPUErrorFilter_Validation);
-  kernel->module = ShaderModuleHandle(dawn().DeviceCreateShaderModule(device_.get(), &module));
-  WGPUPopErrorScopeCallbackInfo scope{};
-  scope.mode = WGPUCallbackMode_WaitAnyOnly;
-  scope.userdata1 = kernel.get();
-  scope.callback = [](WGPUPopErrorScopeStatus, WGPUErrorType type, WGPUStringView text_view, void* out, void*) {
-    if (type != WGPUErrorType_NoError) static_cast<Kernel*>(out)->error = text(text_view);
-  };
-  device_.wait(dawn().DevicePopErrorScope(device_.get(), scope));
-  scopes.unlock();
-  if (!kernel->error.empty()) {  // without validation, Dawn would look for an entry point of a module that has none
-    kernel->ready = true;
-    return *kernel;
-  }
+  WGPUShaderModuleDescriptor module_descriptor{};
+  module_descriptor.nextInChain = &wgsl.chain;
+  module_descriptor.label = view(kernel.label);
+  const ShaderModuleHandle module = checked(WGPUErrorFilter_Validation, [&] {
+    return ShaderModuleHandle(dawn().DeviceCreateShaderModule(device_.get(), &module_descriptor));
+  });
+  if (!kernel.error.empty()) return;  // without validation, Dawn would look for an entry point of a module that has none
 
   WGPUComputePipelineDescriptor descriptor{};
-  descriptor.label = view(label);
+  descriptor.label = view(kernel.label);
   descriptor.layout = layout;
-  descriptor.compute.module = kernel->module.get();
+  descriptor.compute.module = module.get();
   descriptor.compute.entryPoint = view("main");
-  WGPUCreateComputePipelineAsyncCallbackInfo callback{};
-  callback.mode = WGPUCallbackMode_WaitAnyOnly;
-  callback.userdata1 = kernel.get();
-  callback.callback = [](WGPUCreatePipelineAsyncStatus status, WGPUComputePipeline pipeline, WGPUStringView text_view,
-                         void* out, void*) {
-    auto& target = *static_cast<Kernel*>(out);
-    if (status == WGPUCreatePipelineAsyncStatus_Success) {
-      target.pipeline = PipelineHandle(pipeline);
-    } else if (target.error.empty()) {
-      target.error = text(text_view);
-    }
-    target.ready = true;
-  };
-  kernel->future = dawn().DeviceCreateComputePipelineAsync(device_.get(), &descriptor, callback);
-  return *kernel;
+  PipelineHandle pipeline = checked(WGPUErrorFilter_Validation, [&] {
+    return checked(WGPUErrorFilter_Internal, [&] {
+      return checked(WGPUErrorFilter_OutOfMemory,
+                     [&] { return PipelineHandle(dawn().DeviceCreateComputePipeline(device_.get(), &descriptor)); });
+    });
+  });
+  if (kernel.error.empty()) kernel.pipeline = std::move(pipeline);
 }
 
 void Pipelines::finish() {
   const std::scoped_lock lock(mutex_);
-  for (const auto& [source, kernel] : kernels_) {
-    if (kernel->ready) continue;
-    device_.wait(kernel->future);
-    kernel->module = {};
-  }
+  workers_.wait();
   std::string error;
   for (auto kernel = kernels_.begin(); kernel != kernels_.end();) {
     if (kernel->second->pipeline) {
@@ -255,7 +261,17 @@ void Pipelines::finish() {
     }
     kernel = kernels_.erase(kernel);
   }
+  device_.check();
   if (!error.empty()) throw DeviceError(message("[webgpu] ", device_.info().name, ": ", error));
+}
+
+std::multimap<std::string, double> Pipelines::seconds() {
+  const std::scoped_lock lock(mutex_);
+  workers_.wait();
+  std::multimap<std::string, double> seconds;
+  for (const auto& [source, kernel] : kernels_)
+    if (kernel->pipeline) seconds.emplace(kernel->label, kernel->seconds);
+  return seconds;
 }
 
 size_t Pipelines::size() const {

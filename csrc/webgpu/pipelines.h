@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/workers.h"
 #include "webgpu/device.h"
 
 namespace rwkvnative::webgpu {
@@ -32,13 +33,11 @@ struct Kernel {
   std::string label;
   PipelineHandle pipeline;
   std::string error;
-  WGPUFuture future{};
   uint32_t carry_group = 0;  // behind its own; 0: it does not carry
-  ShaderModuleHandle module;
-  bool ready = false;
+  double seconds = 0;        // that compiling took
 };
 
-// Compiles kernels, once for each text. Thread-safe.
+// Compiles kernels, once for each text, all that are requested before finish() at the same time. Thread-safe.
 class Pipelines {
  public:
   explicit Pipelines(const Device& device);
@@ -49,6 +48,8 @@ class Pipelines {
   // Throws DeviceError naming the kernel, with Dawn's message.
   void finish();
   size_t size() const;  // kernels so far
+  // What each kernel took, all that were compiled so far.
+  std::multimap<std::string, double> seconds();
 
   WGPUBindGroupLayout group_layout(Bindings bindings) const;  // of group 0
   WGPUBindGroupLayout state_layout() const { return state_.get(); }
@@ -75,6 +76,7 @@ class Pipelines {
     WGPUBufferBindingType type;
     bool dynamic = false;
   };
+  void compile(Kernel& kernel, const std::string& source, WGPUPipelineLayout layout) const;
   WGPUPipelineLayout pipeline_layout(Bindings bindings) const;
   // The layouts of a kernel's own groups, and the pipeline layout with one more behind them.
   std::vector<WGPUBindGroupLayout> own_groups(Bindings bindings) const;
@@ -90,6 +92,7 @@ class Pipelines {
   std::map<Bindings, PipelineLayoutHandle> carrying_pipelines_;
   mutable std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
+  Workers workers_;  // last: gone before what they work on
 };
 
 }  // namespace rwkvnative::webgpu
