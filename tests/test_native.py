@@ -1,6 +1,6 @@
-"""Builds and runs tests/native: the CPU kernels of every instruction set against the reference kernels.
+"""Builds and runs tests/native: the CPU kernels of every instruction set against the reference kernels, and the threads of jobs.
 
-Natively for this processor's sets; for arm64 with Debian's cross compiler under qemu, which .ci/run installs. Elsewhere a
+Kernels natively for this processor's sets; for arm64 with Debian's cross compiler under qemu, which .ci/run installs. Elsewhere a
 missing cross compiler skips (an arm64 machine runs its own kernels natively); in CI on x86-64 it is a failure.
 """
 
@@ -21,20 +21,19 @@ CROSS_COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = "qemu-aarch64"
 
 
-def build(folder: Path, *options: str) -> Path:
-    """Configures and builds tests/native in `folder`; returns the test program."""
+def build(folder: Path, name: str, *options: str) -> Path:
+    """Configures tests/native in `folder` and builds its program `name`, which it returns."""
     for command in (["cmake", "-S", str(SOURCE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options],
-                    ["cmake", "--build", str(folder), "--config", "Release", "-j2"]):
+                    ["cmake", "--build", str(folder), "--config", "Release", "-j2", "--target", name]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-    name = "cpu_kernels_test"
     return next(p for p in (folder / name, folder / f"{name}.exe", folder / "Release" / f"{name}.exe") if p.exists())
 
 
-def check(command: list[str]) -> str:
+def check(command: list[str], at_least: int = 2000) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"^(\d+) checks passed$", done.stdout, re.M).group(1)) > 2000
+    assert int(re.search(r"^(\d+) checks passed$", done.stdout, re.M).group(1)) >= at_least
     return done.stdout
 
 
@@ -42,7 +41,7 @@ def check(command: list[str]) -> str:
 def test_cpu_kernels(tmp_path):
     from rwkvnative import _core
 
-    output = check([str(build(tmp_path))])
+    output = check([str(build(tmp_path, "cpu_kernels_test"))])
     assert output.splitlines()[:-1] == _core.cpu_kernels()
 
 
@@ -52,6 +51,15 @@ def test_arm64_kernels(tmp_path):
         if os.environ.get("CI"):
             pytest.fail(f"{CROSS_COMPILER}, {EMULATOR} and cmake are needed")
         pytest.skip(f"{CROSS_COMPILER}, {EMULATOR} or cmake is not installed")
-    program = build(tmp_path, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    program = build(tmp_path, "cpu_kernels_test", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
                     f"-DCMAKE_CXX_COMPILER={CROSS_COMPILER}", "-DCMAKE_EXE_LINKER_FLAGS=-static")
     assert "neon-dotprod" in check([EMULATOR, str(program)])
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_workers(tmp_path):
+    """Jobs on threads that come and go, also where the system has none to give."""
+    program = str(build(tmp_path, "workers_test"))
+    check([program], 7)
+    if sys.platform == "linux":
+        check([program, "scarce"], 3)
