@@ -26,6 +26,8 @@ std::string backend_name(WGPUBackendType type) {
       return "Vulkan";
     case WGPUBackendType_D3D12:
       return "D3D12";
+    case WGPUBackendType_Null:
+      return "Null";
     default:
       return "?";
   }
@@ -159,7 +161,8 @@ std::vector<Adapter> list_adapters() {
     entry.adapter.info.kind = kind(info.adapterType);
     entry.adapter.info.driver = text(info.description);
     dawn().AdapterInfoFreeMembers(info);
-    if (backend_rank(entry.backend) == kBackends.size()) continue;  // OpenGL, Null: too little for the kernels
+    if (backend_rank(entry.backend) == kBackends.size() && !(entry.backend == WGPUBackendType_Null && null_adapter_wanted()))
+      continue;  // OpenGL, Null: too little for the kernels
     const auto repeats = [&](const Found& other) {
       return other.backend == entry.backend && other.vendor == entry.vendor && other.device == entry.device &&
              other.adapter.info.name == entry.adapter.info.name;

@@ -12,6 +12,9 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint64_t kMinBinding = 1 << 16;
+// NVIDIA's; the null adapter has the feature and no shape.
+constexpr MatrixShape kNullMatrix = {16, 16, 16, 32};
+constexpr uint32_t kNullWorkgroupStorage = 48 << 10;
 
 // What every kernel counts on; WebGPU's default limits grant it.
 void require(const WGPULimits& limits, const DeviceInfo& info) {
@@ -96,7 +99,7 @@ void Device::open(WGPUAdapter adapter) {
   timestamps_ = options_.timestamps && has(WGPUFeatureName_TimestampQuery);
 
   half_ = has(WGPUFeatureName_ShaderF16);
-  if (options_.matrices && subgroups_ && half_) matrix_ = matrix_shape(adapter);
+  if (options_.matrices && subgroups_ && half_) matrix_ = runs_nothing() ? kNullMatrix : matrix_shape(adapter);
 
   std::vector<WGPUFeatureName> features;
   if (matrix_) features.push_back(static_cast<WGPUFeatureName>(WGPUFeatureName_ChromiumExperimentalSubgroupMatrix));
@@ -164,6 +167,7 @@ void Device::open(WGPUAdapter adapter) {
   if (dawn().DeviceGetLimits(device_.get(), &limits_) != WGPUStatus_Success) {
     throw DeviceError(message("[webgpu] ", info_.name, ": the device's limits cannot be read"));
   }
+  if (runs_nothing()) limits_.maxComputeWorkgroupStorageSize = kNullWorkgroupStorage;
   max_binding_ = std::min({limits_.maxStorageBufferBindingSize, limits_.maxBufferSize, options_.max_binding}) / 256 * 256;
   if (max_binding_ < kMinBinding) {
     throw DeviceError(
@@ -176,6 +180,7 @@ void Device::open(WGPUAdapter adapter) {
     subgroup_min_size_ = std::max(1u, adapter_info.subgroupMinSize);
     subgroup_max_size_ = std::max(subgroup_min_size_, adapter_info.subgroupMaxSize);
     dawn().AdapterInfoFreeMembers(adapter_info);
+    if (runs_nothing()) subgroup_min_size_ = subgroup_max_size_ = kNullMatrix.lanes;
   }
 }
 

@@ -64,6 +64,7 @@ class Device {
   uint64_t host_alignment() const { return host_alignment_; }
   MemoryAccount& memory() const { return *memory_; }
   bool half() const { return half_; }  // shader-f16
+  bool runs_nothing() const { return info_.features.front() == "Null"; }  // RWKVNATIVE_WEBGPU_NULL
   const std::optional<MatrixShape>& matrix() const { return matrix_; }
 
   WGPUDevice get() const { return device_.get(); }

@@ -191,6 +191,8 @@ std::vector<std::string> tuning_variants(bool matrices) {
   return variants;
 }
 
+bool null_adapter_wanted() { return variable("RWKVNATIVE_WEBGPU_NULL") == "1"; }
+
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {

@@ -10,6 +10,8 @@
 //   RWKVNATIVE_WEBGPU_FAIL        lost=N: the device is lost at its N-th submit; memory=N/EVERY: it has no memory for its N-th
 //                                 buffer, nor for one in EVERY from there on, nor for the one behind each; kernel=TEXT: kernels
 //                                 with TEXT in their label do not compile
+//   RWKVNATIVE_WEBGPU_NULL        1: Dawn's null adapter is a device too, "webgpu:null": it checks kernels and runs nothing. It counts
+//                                 as one with subgroup matrices, which no software GPU has
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning; after a semicolon, for one kind of
 //                                 dispatch: "workgroup=128;decode/linear ffn_hidden:workgroup=512,lanes=8" (see Tuned)
 #pragma once
@@ -85,6 +87,8 @@ struct Tuned {
 Tuned parse_tuning(const std::string& text);
 // Such texts that are worth trying on any model, a constant or two at a time; some only where there are subgroup matrices.
 std::vector<std::string> tuning_variants(bool matrices);
+
+bool null_adapter_wanted();
 
 struct Options {
   bool subgroups = true;

@@ -1,0 +1,73 @@
+"""The texts of kernels as a device with subgroup matrices gets them (NVIDIA's shapes), which no software GPU has. Dawn's null
+adapter (RWKVNATIVE_WEBGPU_NULL, csrc/webgpu/options.h) reads and checks each text and runs nothing: a name, a type or a
+barrier that is wrong fails here, a wrong sum does not; those are for `pytest tests/test_webgpu_matmat.py -k matrix` on hardware."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from engines import config, open_engine, tokens_of
+from rwkvnative import _core
+from rwkvnative.errors import DeviceError
+from synthetic import ALL_TYPES, build_model
+
+ROLES = ("time_mix_receptance", "time_mix_key", "time_mix_value", "time_mix_output", "channel_mix_key", "channel_mix_value",
+         "output.weight", "time_mix_[wa]?")
+DEVICE = "webgpu:null"
+
+
+@pytest.fixture(autouse=True)
+def null_adapter(monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_NULL", "1")
+
+
+def model_of(types) -> dict:
+    of_role = {role: types[i % len(types)] for i, role in enumerate(ROLES)} | {f"time_mix_{z}0": "F32" for z in "wa"}
+    return build_model(n_embd=256, n_layer=2, n_ff=512, n_vocab=300, ranks=(256, 256, 32, 32), types=of_role, seed=31)
+
+
+@pytest.mark.parametrize("weights", [0, 1])
+@pytest.mark.parametrize("tile", [16, 32, 64, 128])
+def test_products_by_subgroup_matrices(monkeypatch, tile, weights):
+    """All types, packed or as tiles, with the rows of activations asked for ahead or not."""
+    for i in range(0, len(ALL_TYPES), len(ROLES) - 1):
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING",
+                           f"matmat=2,matmat_rows=2,matmat_tile={tile},matmat_weights={weights},matmat_ahead={i % 2}")
+        engine = open_engine(model_of(ALL_TYPES[i:i + len(ROLES) - 1]), DEVICE)
+        engine.forward(tokens_of(range(40)), None, engine.new_state(), "all")
+
+
+def test_programs_of_all_lengths_and_readouts():
+    """What an engine chooses on such a device, int8 numerics: a token, few rows, short and long chunks, crowds."""
+    engine = open_engine(model_of(("Q4_K", "Q6_K", "F16")), DEVICE, numerics="int8")
+    state = engine.new_state()
+    for n in (1, 2, 16, 17, 64, 65, 300):
+        engine.forward(tokens_of([i % 300 for i in range(n)]), None, state, "last")
+    engine.candidates(tokens_of([1]), state, state, 40, tokens_of([]), np.empty(0, np.float32))
+    states = [engine.new_state() for _ in range(40)]
+    engine.forward_batch([tokens_of([1])] * 40, states, states)
+    engine.forward_batch([tokens_of(range(5))] * 3, states[:3], states[:3])
+
+
+def test_a_text_with_a_mistake_is_noticed(monkeypatch):
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_FAIL", "kernel=linear")
+    engine = open_engine(model_of(("Q4_K",)), DEVICE, numerics="int8")
+    with pytest.raises(DeviceError, match="linear.* does not compile"):
+        engine.forward(tokens_of(range(100)), None, engine.new_state(), "last")
+
+
+def test_layers_share_the_kernels_of_products():
+    """The first layer has no value residual, so a matrix less in two of its ops; others come in several types."""
+    model = model_of(("Q4_K", "Q6_K", "F16"))
+    entries, data = model.packed()
+    benchmark = _core.WebgpuBenchmark("rwkv7", config(model), entries, data, DEVICE, "int8")
+    compiled = benchmark.batch("", sequences=1, rows=300, warm=0, n=1)["kernel_seconds"]
+    assert len([label for label, _ in compiled if label.startswith("linear r k v")]) == 1
+    assert len([label for label, _ in compiled if label == "lora"]) <= 1
+    assert all(seconds > 0 for _, seconds in compiled)
+
+
+def test_it_is_no_device_for_anybody_else(monkeypatch):
+    assert any("Null" in d["features"] for d in _core.devices())
+    monkeypatch.delenv("RWKVNATIVE_WEBGPU_NULL")
+    assert not any("Null" in d["features"] for d in _core.devices())
