@@ -2,7 +2,8 @@
 
 No software GPU has subgroup matrices. What goes around them (decoding, packing as float16, tiles, tails, what is done with the
 sums) runs here with a plain loop in their place, form "plain"; form "matrix", the product by subgroup matrices itself, runs on
-every adapter that has them: on a machine with such a GPU, `pytest tests/test_webgpu_matmat.py -k matrix`.
+every adapter that has them: on a machine with such a GPU, `pytest tests/test_webgpu_matmat.py -k matrix`. Its texts are checked
+everywhere, by test_webgpu_null.py.
 """
 
 from __future__ import annotations
