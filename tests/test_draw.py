@@ -132,7 +132,7 @@ def test_rows(monkeypatch, gpu, n_vocab, n_rounds):
 
 
 def test_a_whole_vocabulary(lavapipe):
-    """32 runs of 2048, a nucleus of half of them; many equal logits, for which ids decide."""
+    """A nucleus of half of the tokens; many equal logits, for which ids decide; the lowest logits, in an interval with hundreds."""
     rows = Rows(lavapipe, 65536)
     rng = np.random.default_rng(0)
     chain = [TopP(0.95), Temperature(0.9)]
@@ -140,6 +140,9 @@ def test_a_whole_vocabulary(lavapipe):
         row = logits.astype(np.float32)
         assert rows.draw(row[None], [on_device(chain)], [u])[0] in acceptable(row, chain, u)
     assert rows.draw(np.zeros((1, 65536)), [on_device([TopP(0.5)])], [MOST_U]) == [32767]  # exact: every weight is 1
+    low = np.random.default_rng(1).normal(size=65536).astype(np.float32) * 3
+    for samplers, u in (([], 0.6), ([TopK(65500)], MOST_U), ([Temperature(1000.0)], 0.9999), ([MinP(1e-9), Temperature(50.0)], 0.997)):
+        assert rows.draw(low[None], [on_device(samplers, bans=True)], [u])[0] in acceptable(low, samplers, u), samplers
 
 
 def test_what_cannot_be_drawn_from(lavapipe):

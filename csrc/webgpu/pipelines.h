@@ -20,7 +20,7 @@ enum class Bindings {
   Parts,           // and 3 a table of what the dispatch works on, 4 sums, 5 float16 activations to write
   Product,         // the same, 5 to read
   Choice,          // 1 activations, 3 tokens, 4 entries, 5 bias
-  Draw,            // 1 activations, 3 tokens, 4 entries, 5 draws, 6 places, 7 history
+  Draw,            // 1 activations, 3 tokens, 4 keys, 5 draws, 6 sums, 7 history
   MainState,       // and group 1: a part of the state
   MainStateOther,  // MainState, and group 2: the same part of another state
   MainStates,      // and group 1: a layer of the states of a block; group 2: the table of sequences

@@ -180,7 +180,7 @@ void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
 uint64_t DeviceProgram::scratch_bytes() const {
   uint64_t bytes = compiled_.activations.buffer().size + compiled_.activations.halves().size;
   for (const Buffer* buffer : {&compiled_.params, &compiled_.tokens, &compiled_.entries, &compiled_.bias, &compiled_.table_rows,
-                               &compiled_.sums, &compiled_.draws, &compiled_.places, &compiled_.history, &compiled_.used})
+                               &compiled_.sums, &compiled_.draws, &compiled_.intervals, &compiled_.history, &compiled_.used})
     bytes += buffer->size;
   for (const Buffer& table : compiled_.tables) bytes += table.size;
   if (table_) bytes += table_->device_bytes();

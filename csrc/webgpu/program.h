@@ -63,7 +63,7 @@ struct Compiled {
   BindGroupHandle carries_nothing;
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
-  Buffer draws, places, history, used;  // of Readout::Draw: kernels/draw.wgsl, draw_history.wgsl
+  Buffer draws, intervals, history, used;  // of Readout::Draw, with entries: kernels/draw.wgsl, draw_history.wgsl
   Buffer sums;                 // of matrices, before they are finished: kernels/matmat.wgsl
   std::vector<Buffer> tables;  // of Bindings::Parts and Bindings::Product
   std::shared_ptr<const WeightTiles> kept_tiles;  // shared with other programs

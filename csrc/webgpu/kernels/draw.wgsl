@@ -1,22 +1,26 @@
-// What the three kernels share that draw a token: draw_sort, draw_rank, draw_pick.
+// What the three kernels share that draw a token: draw_keys, draw_sums, draw_pick.
 //
-// A sequence's kRuns runs of kSlice entries (key, id) lie sorted in entries[0 ...]; behind them, for each entry, the sums of the
-// weights of its run up to it, both kinds as float32: exp(logit - best of the run), and the same with the difference over
-// the temperature. Then the samples, which are the kStride-th, 2 kStride-th, ... entry of each run: (entries that do not come after
-// it in all runs, key), (sums of their two weights, in units of the best token's). places: for each sample and run, how many
-// entries of that run do not come after the sample.
+// Each filter, and then the draw, takes tokens by falling logit and rising id up to one where a sum of weights, or their number, reaches
+// a bound. To find that one without sorting all of them, the range of the logits is cut into kIntervals of one width, the best logit
+// at the beginning of the first, and the last without an end. Tokens and weights of each interval are added up; those of one interval
+// alone are then put in order. Weights are added as whole numbers of 2^-40 times the best token's weight, in two words: such
+// sums depend neither on an order nor on where intervals end.
+//
+// keys, for each sequence: keys of the logits [kPadded]; then the interval of each, two in a word [kPadded / 2]; then of each slice of
+// kSlice logits the greatest key, and the least of what is not banned, or 0 [kSlices][2].
+// sums (binding 6), for each sequence: tokens of each interval but the last [kIntervals]; low and high words of their weights
+// exp(logit - best) [2][kIntervals], and of exp((logit - best) / temperature) [2][kIntervals].
 @group(0) @binding(1) var<storage, read_write> act: array<u32>;
 @group(0) @binding(3) var<storage, read_write> tokens: array<u32>;
-@group(0) @binding(4) var<storage, read_write> entries: array<vec2<u32>>;
+@group(0) @binding(4) var<storage, read_write> keys: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> draws: array<vec4<u32>>;
-@group(0) @binding(6) var<storage, read_write> places: array<u32>;
 @group(0) @binding(7) var<storage, read_write> history: array<vec2<u32>>;
 
-const kEntries = kRuns * kSlice;
-const kSums = kEntries;
-const kRanks = 2u * kEntries;
-const kSamples = kEntries / kStride;
-const kStrideOfSequence = 2u * kEntries + 2u * kSamples;
+const kExtremes = kPadded + kPadded / 2u;
+const kKeysOfSequence = kExtremes + (2u * kSlices + 3u) / 4u * 4u;
+const kWeights = kIntervals;
+const kTempered = 3u * kIntervals;
+const kSumsOfSequence = 5u * kIntervals;
 
 // As csrc/webgpu/program_draw.cpp writes it.
 struct Draw {
@@ -48,23 +52,12 @@ fn draw_of(sequence: u32) -> Draw {
 const kBanned = -1e30;      // python/rwkvnative/sampling/candidates.py
 const kUnusable = 0xff800000u;  // keys of +inf, and here of NaN, are no smaller
 
-// exp(x) for x <= 0 to about a unit in the last place on any device: Cody and Waite's reduction to |r| <= ln(2) / 2, then a
-// polynomial (Cephes' expf). WGSL's exp may be off by 3 + 2 |x| units.
-fn exp_negative(x: f32) -> f32 {
-  let n = floor(x * 1.44269504 + 0.5);
-  let r = (x - n * 0.693359375) + n * 2.12194440e-4;
-  var p = 1.9875691500e-4;
-  p = p * r + 1.3981999507e-3;
-  p = p * r + 8.3334519073e-3;
-  p = p * r + 4.1665795894e-2;
-  p = p * r + 1.6666665459e-1;
-  p = p * r + 5.0000001201e-1;
-  p = (p * r * r + r) + 1.0;
-  return select(0.0, p * bitcast<f32>(u32(max(n, -126.0) + 127.0) << 23u), x > -87.0);
+// Word `at` of a sequence's keys.
+fn keys_word(sequence: u32, at: u32) -> u32 {
+  let word = sequence * kKeysOfSequence + at;
+  return keys[word >> 2u][word & 3u];
 }
-
-// The two weights of a logit, in units of that of `best`.
-fn weights_of(logit: f32, best: f32, inverse_temperature: f32) -> vec2<f32> {
-  let x = max(logit - best, -1e8);
-  return select(vec2(exp_negative(x), exp_negative(x * inverse_temperature)), vec2(0.0), logit <= 0.5 * kBanned);
+fn set_keys_word(sequence: u32, at: u32, value: u32) {
+  let word = sequence * kKeysOfSequence + at;
+  keys[word >> 2u][word & 3u] = value;
 }
