@@ -9,6 +9,8 @@
 namespace rwkvnative::webgpu {
 namespace {
 
+constexpr uint32_t kFewSteps = 8;
+
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
@@ -185,6 +187,8 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
 std::string Compiler::linear_kind_text(const LinearKind& kind, const PlacedMatrix& placed, bool quantize_out) const {
   const bool floats = is_float(placed.weight.type), int8 = placed.int8;
   const std::string name = message("k", kind.number);
+  // A few steps of a wide row are faster in straight line, a narrow row's many in a loop.
+  const uint32_t steps = ceil_div(kind.units, kind.lanes), unroll = kind.wide && steps <= kFewSteps ? steps : std::max(1u, tuning_.unroll);
   Substitutions all = {{"NAME", name},
                        {"TYPE", lower(traits(placed.weight.type).name)},
                        {"UNITS", message(kind.units)},
@@ -193,7 +197,7 @@ std::string Compiler::linear_kind_text(const LinearKind& kind, const PlacedMatri
                        {"GROUPS", message(kind.groups)},
                        {"STRIDE", message(placed.rows.row_vec4s)},
                        {"EXACT", kind.units % kind.lanes == 0 ? "true" : "false"},
-                       {"STEPS", step_calls(name, ceil_div(kind.units, kind.lanes), std::max(1u, tuning_.unroll))},
+                       {"STEPS", step_calls(name, steps, unroll)},
                        {"ROW_SUM", row_sum(kind.lanes, kind.wide)}};
   if (int8) {
     all.emplace_back("LOAD", message("load_input(part.input, part.heads, unit, ", placed.in.heads_stride(), "u)"));
