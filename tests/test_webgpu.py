@@ -78,7 +78,7 @@ VARIANTS = {
     "not-fused": {"RWKVNATIVE_WEBGPU_TUNING": "fuse=0"},
     "split-bindings": {"RWKVNATIVE_WEBGPU_MAX_BINDING": "300000"},
     "rows-and-lanes": {"RWKVNATIVE_WEBGPU_TUNING": "rows=2,lanes=4,float_rows=2,float_lanes=8,workgroup=128,unroll=2,"
-                                                 "mix_lanes=8,mix_rows=1,mix_float_rows=2,mix_registers=0,mix_bytes=8"},
+                                                 "mix_lanes=8,mix_rows=1,mix_float_rows=2,mix_registers=0"},
     "large-workgroups": {"RWKVNATIVE_WEBGPU_TUNING": "workgroup=256,lanes=64,threads=0,norm_workgroup=256,norm_chunk=64,wkv_lanes=16,"
                                                     "mix_rows=4,mix_registers=100"},
     "small-workgroups": {"RWKVNATIVE_WEBGPU_TUNING": "workgroup=64,norm_workgroup=64,norm_chunk=8,wkv_values=16,wkv_lanes=4"},

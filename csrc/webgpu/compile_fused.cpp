@@ -88,7 +88,6 @@ bool Compiler::fits(const MixedShape& shape) const {
 
 ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
   ShaderText text = begin_norm(shape.width, epsilon, shape.workgroup, shape.most_lanes);
-  text.constant("kNarrow", shape.most_lanes);
   text.constant("kMixedCodes", shape.any_codes ? shape.quads() / 4 : 1);
   text.constant("kMixedHeads", shape.any_codes ? shape.quads() / 8 : 1);
   text.constant("kMixedValues", shape.any_values ? shape.octets() * 2 : 1);
@@ -119,11 +118,6 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       } else {
         m.lanes = std::min(shape.most_lanes, floats ? 32u : tuning_.mix_lanes);
         m.rows = !many ? 1 : floats ? tuning_.mix_float_rows : tuning_.mix_rows;
-        // So that no workgroup reads much more than the others: a long row of a small matrix gets more threads.
-        const bool even = tuning_.mix_bytes != 0 && !many && floats && !shape.quantize_out;
-        while (even && m.lanes < kMostWide && shape.workgroup % (2 * m.lanes) == 0 &&
-               16 * placed.rows.row_vec4s > tuning_.mix_bytes * m.lanes)
-          m.lanes *= 2;
       }
       m.groups = shape.workgroup / m.lanes;
       while (shape.quantize_out && m.rows_per_workgroup() % 32 != 0) ++m.rows;
@@ -131,7 +125,6 @@ uint32_t Compiler::add_mixed_parts(ShaderText& text, const MixedShape& shape, co
       m.early = std::min(m.steps, std::max(1u, tuning_.mix_registers / (packed_registers(weight.type) * m.rows)));
       outputs = std::max(outputs, m.rows_per_workgroup());
       if (!floats) text.file("decode_" + lower(traits(weight.type).name));
-      if (m.lanes > shape.most_lanes) text.file("wide_sum");
       parts.add_kind(m.number, mixed_matrix_text(m, shape, placed, units));
     }
     PartFields part = placed.part(m.number, shape.quantize_out);
@@ -248,7 +241,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& 
   const Substitutions numbers = {{"LANES", message(m.lanes)},
                                  {"ROWS", message(m.rows)},
                                  {"GROUPS", message(m.groups)},
-                                 {"ROW_SUM", row_sum(m.lanes, m.lanes > shape.most_lanes)}};
+                                 {"ROW_SUM", row_sum(m.lanes, false)}};
   const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);
   return instantiate("mix_linear_kind", {{"NAME", message("k", m.number)},
                                          {"LANES", message(m.lanes)},

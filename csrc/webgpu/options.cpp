@@ -78,7 +78,6 @@ const std::map<std::string_view, Constant>& constants() {
       {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
       {"mix_float_rows", {&Tuning::mix_float_rows, 1, 8, false, true}},
-      {"mix_bytes", {&Tuning::mix_bytes, 0, UINT32_MAX, false, true}},
       {"mix_registers", {&Tuning::mix_registers, 0, 256, false, true}},
       {"fuse", {&Tuning::fuse, 0, 1, false, false}},
       {"layout", {&Tuning::layout, 0, 256, true, false}},
@@ -166,7 +165,6 @@ std::vector<std::string> tuning_variants(bool matrices) {
   for (uint32_t rows : {2, 4}) variants.push_back(message("rows=", rows, ",float_rows=", rows));
   for (uint32_t threads : {0, 32768, 131072}) variants.push_back(message("threads=", threads));
   variants.emplace_back("wide_threads=0");
-  variants.emplace_back("mix_bytes=200");
   for (uint32_t unroll : {2, 4, 8}) variants.push_back(message("unroll=", unroll));
   variants.emplace_back("subgroups=0");
   variants.emplace_back("quantizing_workgroup=256");

@@ -51,7 +51,6 @@ struct Tuning {
   uint32_t mix_lanes = 16;        // threads that share a row of a quantized matrix in mix_linear
   uint32_t mix_rows = 2;          // rows of a large matrix that such a thread takes, and of a float matrix
   uint32_t mix_float_rows = 4;
-  uint32_t mix_bytes = 0;         // most of a small float matrix' row for each of its threads; 0: any
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
   uint32_t matmat = 0;            // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
   uint32_t matmat_rows = 17;      // from so many rows on
