@@ -147,15 +147,15 @@ def test_huge_and_tiny_weights(monkeypatch, form):
     assert row_errors(logits, c.logits).max() <= HALF_BOUND
 
 
-WAYS = ("", ",matmat_weights=1")  # packed weights, kept tiles
+WAYS = (",matmat_weights=1", ",matmat_weights=2")  # packed weights, kept tiles
 
 
 @pytest.mark.parametrize("form, options, more", [
     ("plain", ODD, ",matmat_outs=64"),
     ("plain", types_in_turn(SOME_TYPES), ""),
-    ("matrix", ODD, ",matmat_outs=64,matmat_along=1"),
+    ("matrix", ODD, ",matmat_outs=64,matmat_along=1,matmat_loads=1"),
     ("matrix", types_in_turn(ALL_TYPES[:8]), ""),
-    ("matrix", types_in_turn(ALL_TYPES[7:]), ",matmat_outs=128,matmat_loads=1,matmat_unroll=16"),
+    ("matrix", types_in_turn(ALL_TYPES[7:]), ",matmat_outs=64,matmat_loads=4"),
 ], ids=["plain-odd", "plain-types", "matrix-odd", "matrix-0", "matrix-1"])
 def test_weights_as_tiles(monkeypatch, form, options, more):
     """Wherever a product loads its weights from, the same halves are summed in the same order: logits and states are equal to the
@@ -164,7 +164,7 @@ def test_weights_as_tiles(monkeypatch, form, options, more):
     c = case(sum(lengths), **options)
     results = []
     for way in WAYS:
-        use(monkeypatch, form, ",matmat_tile=16" + way + (more if way else ""))
+        use(monkeypatch, form, ",matmat_tile=16" + way + more)
         engine = open_engine(c.model, device_of(form))
         state = engine.new_state()
         parts = np.split(c.tokens, np.cumsum(lengths)[:-1])
@@ -178,9 +178,26 @@ def test_weights_as_tiles(monkeypatch, form, options, more):
     assert kept[2] > packed[2] + 2 * key
 
 
+@pytest.mark.parametrize("sequences, chosen", [(20, True), (65, False)])
+def test_a_batch_chooses_tiles(monkeypatch, sequences, chosen):
+    """For a token of each of at most 64 sequences, not for a prompt; packed weights would give the same logits, to the bit."""
+    c = case(17, **ODD | dict(n_layer=1))
+    tokens = [random_tokens(1, 37, seed) for seed in range(sequences)]
+    batches = []
+    for way in ("", ",matmat_weights=1"):
+        use(monkeypatch, "plain", ",matmat_tile=16" + way)
+        engine = open_engine(c.model, device_of("plain"))
+        engine.forward(c.tokens, None, engine.new_state(), "last")
+        before = engine.info["device_bytes"]
+        states = [engine.new_state() for _ in tokens]
+        batches.append(engine.forward_batch(tokens, [None] * sequences, states))
+        assert (engine.info["device_bytes"] > before) == (chosen and way == "")
+    np.testing.assert_array_equal(*batches)
+
+
 @pytest.mark.parametrize("types", [ALL_TYPES[:8], ALL_TYPES[7:]], ids=["0", "1"])
 def test_every_type_as_tiles(monkeypatch, types):
-    use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=1")
+    use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=2")
     c = case(9, **types_in_turn(types))
     check(open_engine(c.model, device_of("plain")), c, HALF_BOUND)
 
@@ -189,7 +206,7 @@ def test_tiles_of_split_matrices(monkeypatch):
     """Bindings that hold a part of the head each."""
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_MAX_BINDING", "300000")
     c = case(19, **ODD | dict(n_layer=1, n_ff=300, n_vocab=3000))
-    use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=1")
+    use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=2")
     engine = open_engine(c.model, device_of("plain"))
     check(engine, c, HALF_BOUND)
     assert engine.info["device_bytes"] > sum(t.data.nbytes for t in c.model.tensors.values()) + 2 * 48 * 3000

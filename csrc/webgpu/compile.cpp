@@ -30,9 +30,9 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 }
 
 Compiled Compiler::run() {
+  choose_tiles();
   plan_slots();
   allocate();
-  choose_tiles();
   compiled_.covers_state = covers_state();
   compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {

@@ -133,6 +133,7 @@ class Compiler {
   void choose_tiles();
   TiledGroup tiled_group(std::span<const LinearMatrix> matrices, const WeightGroup& group) const;
   Tiling tiled(Tiling tiling) const;
+  Substitutions tiles_loop(const MatMatTile& tile, uint32_t loads) const;
   std::string tiles_product_text(const Tiling& tiling, size_t parts) const;
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);

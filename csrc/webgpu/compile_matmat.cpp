@@ -136,7 +136,7 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const Tensor& weight = plan_.tensor(matrix.weight);
     const uint32_t steps = ceil_div(weight.ne0, tiling(rows).step());
     const uint32_t count = std::clamp(wanted, 1u, std::max(1u, steps / kMinSteps));
-    const uint32_t outs = std::max(tile.outs, tuned_.all.matmat_outs);  // also where only some groups' weights are tiled
+    const uint32_t outs = compiled_.kept_tiles == nullptr ? tile.outs : tiled(tiling(rows)).tile.outs;
     Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, outs), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
     place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;

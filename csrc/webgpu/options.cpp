@@ -85,11 +85,10 @@ const std::map<std::string_view, Constant>& constants() {
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
       {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}},
       {"matmat_ahead", {&Tuning::matmat_ahead, 0, 1, false, false}},
-      {"matmat_weights", {&Tuning::matmat_weights, 0, 1, false, false}},
+      {"matmat_weights", {&Tuning::matmat_weights, 0, 2, false, false}},
       {"matmat_outs", {&Tuning::matmat_outs, 0, 256, true, false}},
       {"matmat_along", {&Tuning::matmat_along, 0, 8, true, false}},
-      {"matmat_loads", {&Tuning::matmat_loads, 0, 8, true, false}},
-      {"matmat_unroll", {&Tuning::matmat_unroll, 16, 256, true, false}},
+      {"matmat_loads", {&Tuning::matmat_loads, 1, 4, true, false}},
       {"matmat_threads", {&Tuning::matmat_threads, 32, UINT32_MAX, false, false}}};
   return all;
 }
@@ -183,7 +182,7 @@ std::vector<std::string> tuning_variants(bool matrices) {
   for (uint32_t layout : {0, 8}) variants.push_back(message("layout=", layout));
   for (uint32_t threads : {8448, 16896, 67584}) variants.push_back(message("matmat_threads=", threads));
   variants.emplace_back("matmat_ahead=0");
-  if (matrices) variants.emplace_back("matmat_weights=1");
+  for (uint32_t weights = 1; matrices && weights <= 2; ++weights) variants.push_back(message("matmat_weights=", weights));
   variants.emplace_back("int8=0");
   variants.emplace_back("fuse=0");
   return variants;

@@ -56,11 +56,10 @@ struct Tuning {
   uint32_t matmat_rows = 17;      // from so many rows on
   uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
-  uint32_t matmat_weights = 0;    // where products of float16 load them from: 0: packed; 1: tiles that are kept
-  uint32_t matmat_outs = 0;       // of products of tiles: outputs of a workgroup; 0: as without
+  uint32_t matmat_weights = 0;    // where products of float16 load them from 1: packed; 2: kept tiles; 0: chosen
+  uint32_t matmat_outs = 0;       // of products of tiles: outputs of a workgroup; 0: chosen
   uint32_t matmat_along = 0;      // subgroups that share them; 0: as many outputs each as without
-  uint32_t matmat_loads = 0;      // tiles along the inputs on their way at once; 0: chosen
-  uint32_t matmat_unroll = 64;    // inputs in straight line
+  uint32_t matmat_loads = 2;      // tiles of weights along the inputs on their way at once
   uint32_t layout = 1;            // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
   uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
   uint32_t short_rows = 0;        // of Programs for short prompts, powers of two added up (80: 16 and 64); 1: none; 0: chosen

@@ -1,14 +1,43 @@
-// The product of matmat.wgsl where the weights are float16 tiles in memory (weight_tiles.wgsl): both operands are loaded from
-// there, with no slice and no barrier between steps. Of a Part, `weights` is the vec4 of the first tile and `stride` a row's
-// octets; kind and units do not matter. The sums are those of the other product, to the bit: the same halves in the same order.
+// The product of matmat.wgsl where the weights are float16 tiles in memory (weight_tiles.wgsl), by subgroup matrices: weights, the left
+// operand, are loaded from there, activations, the right one, from workgroup memory (tiles_slices.wgsl). Of a Part, `weights` is the
+// vec4 of the first tile and `stride` a row's octets; kind and units do not matter. The sums are those of the other product, to the
+// bit: the same halves in the same order.
 @group(0) @binding(0) var<storage, read> tiles: array<f16>;
+const kTilesOfStep = kStep / 8u / kWeightTileOctets;
 
 @compute @workgroup_size(kThreads)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32$SUBGROUP) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32,
+        @builtin(subgroup_id) subgroup: u32) {
   let part = part_of(workgroup.x);
   let row = workgroup.y * kTileRows;
-  if (part.to_sums == 0u) { load_factors(part, row, thread); }
-  $START
-  $MULTIPLY
-  $FINISH
+  let first_row = subgroup % kSubgroupsDown * kSubgroupRows;  // of the tile
+  let first_out = part.first + subgroup / kSubgroupsDown * kSubgroupOuts;
+  let weights_line = 8u * part.stride * kMatrixM;  // halves from some outputs' tiles to those of the outputs below
+  let weights = 8u * part.weights + first_out / kMatrixM * weights_line;
+  let last_tile = part.last * kTilesOfStep - 1u;
+  $SUMS
+  $FIRST
+  var octets = load_octets(part, row, part.step, thread);
+  for (var step = part.step; step < part.last; step++) {
+    let slice_at = step % 2u * kSliceHalves;
+    let rows_at = slice_at + first_row * kRowHalves;
+    put_octets(slice_at, octets, thread);
+    workgroupBarrier();
+    octets = load_octets(part, row, min(step + 1u, part.last - 1u), thread);
+    $MULTIPLY
+  }
+  if (part.to_sums == 1u) {
+    let at = part.out + (row + first_row) * part.out_stride + first_out;
+    $STORE
+    return;
+  }
+  load_factors(part, row, thread);
+  let rows = rows_of(part);
+  // params[0].w is 0: written out, the end would be longer than all the rest.
+  for (var n = 0u; n < $MATRICESu + params[0].w; n++) {
+    switch (n) {
+      $CASES
+    }
+    finish(part, row, rows, thread, n / $ALONGu * kMatrixN, n % $ALONGu * kMatrixM);
+  }
 }
