@@ -5,10 +5,11 @@ beside those that it has.
 
 Weights in the engine's layout of rows, decoded on their way into workgroup memory; each variant is held against numpy. A line: rows,
 tile (rows x outputs x inputs at a time, subgroups over rows/outputs/inputs, where activations come from, slices and steps in turn,
-padding, tiles of activations asked for early), workgroups that share a tile, microseconds of the product, of it with the pass that adds up and
-of both with the pass that decodes, Tflop/s. "decoded" tiles read weights that are float16 in memory, in tiles of 16 x 16. "-loads" and the like leave something out, to see what a kernel waits for: their results are wrong. Copies of the matrix that
-together are larger than any cache are read in turn, one dependent dispatch each. Everything is compiled before the device is warmed up, for it
-slows down within milliseconds. --null compiles for a device that does nothing, wherever there is no subgroup matrix.
+padding, tiles of activations asked for early), workgroups that share a tile, microseconds of the product and of it with the pass that
+adds up, Tflop/s. "-loads" and the like leave something out, to see what a kernel waits for: their results are wrong. Copies of the
+matrix that together are larger than any cache are read in turn, one dependent dispatch each. Everything is compiled before the device
+is warmed up, for it slows down within milliseconds. --null compiles for a device that does nothing, wherever there is no subgroup
+matrix. Weights that are float16 tiles in memory: tiles.py.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ class Tile:
     without: str = ""  # loads, decode, product, store
     packed: bool = False  # as if the weights lay in the order in which they are loaded
     early: int = 0  # inputs / 16 of a step whose activations are asked for before its weights are decoded; the others one ahead
-    decoded: bool = False  # weights lie in memory as float16 tiles: no slice, no barrier; loads are `ahead` times 16 inputs early
 
     @property
     def threads(self) -> int:
@@ -50,14 +50,10 @@ class Tile:
 
     @property
     def bytes(self) -> int:
-        if self.decoded:
-            return 0
         rows = self.outs + (self.rows if self.acts == "memory" else 0)
         return rows * (self.step + self.pad) * 2 * self.slices
 
     def __str__(self) -> str:
-        if self.decoded:
-            return f"{self.rows}x{self.outs}x{self.step} {self.down}/{self.along} decoded a{self.ahead}"
         text = f"{self.rows}x{self.outs}x{self.step} {self.down}/{self.along}/{self.inner} {self.acts} "
         text += f"s{self.slices} a{self.ahead} p{self.pad} e{self.early}" + (" packed" if self.packed else "")
         return text + (f" -{self.without}" if self.without else "")
@@ -289,94 +285,6 @@ def kernel(tile: Tile) -> str:
     return text
 
 
-DECODED = """enable f16;
-enable subgroups;
-enable chromium_experimental_subgroup_matrix;
-diagnostic(off, chromium_experimental.subgroup_matrix_uniformity);
-diagnostic(off, subgroup_uniformity);
-@group(0) @binding(0) var<storage, read> weights: array<f16>;
-@group(0) @binding(1) var<storage, read> act: array<f16>;
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
-struct Shape { units: u32, stride: u32, outs: u32, splits: u32, steps: u32, steps_each: u32, inputs: u32, rows: u32 }
-@group(0) @binding(3) var<uniform> shape: Shape;
-@compute @workgroup_size($THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_id) subgroup: u32) {
-  let first = workgroup.x / shape.splits * $OUTSu + subgroup / $DOWNu * $SUBGROUP_OUTSu;
-  let split = workgroup.x % shape.splits;
-  let row = workgroup.y * $ROWSu + subgroup % $DOWNu * $SUBGROUP_ROWSu;
-  let begin = split * shape.steps_each;
-  let last = min(begin + shape.steps_each, shape.steps);
-  let line = shape.inputs * 16u;
-  let left = row / 16u * line;
-  let right = first / 16u * line;
-  $DECLARE
-  for (var step = begin; step < last; step++) {
-    let here = step * $STEPu * 16u;
-    let next = min(step + 1u, last - 1u) * $STEPu * 16u;
-    $MULTIPLY
-  }
-  let at = (split * shape.rows + row) * shape.outs + first;
-  $STORE
-}"""
-
-# Weights to tiles: 16 rows by two units a subgroup, so that reads are of 32 bytes and a tile is written by 16 threads.
-TO_TILES = HEAD[:HEAD.index("enable subgroups")] + """@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> tiles: array<vec4<u32>>;
-struct Shape { units: u32, stride: u32, outs: u32, splits: u32, steps: u32, steps_each: u32, inputs: u32, rows: u32 }
-@group(0) @binding(2) var<uniform> shape: Shape;
-""" + HEAD[HEAD.index("fn code_halves"):HEAD.index("struct Unit")] + """
-fn word(i: u32) -> u32 { return weights[i >> 2u][i & 3u]; }
-@compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let row = workgroup.y * 16u + thread % 16u;
-  let unit = workgroup.x * 16u + thread / 16u;
-  if (unit >= shape.units) { return; }
-  let record = row * shape.stride;
-  let heads = 4u * (record + shape.units);
-  let codes = weights[record + unit];
-  let d = unpack2x16float(word(heads + (unit >> 3u)));
-  let s_m = word(heads + (shape.units >> 3u) + (unit >> 1u)) >> (16u * (unit & 1u));
-  let scale = vec2<f16>(f16(16.0 * d.x * f32(s_m & 255u)));
-  let offset = vec2<f16>(f16(-16.0 * d.y * f32((s_m >> 8u) & 255u)));
-  let low = codes & vec4(0x0f0f0f0fu);
-  let high = (codes >> vec4(4u)) & vec4(0x0f0f0f0fu);
-  let to = (row / 16u * (shape.inputs / 16u) + 2u * unit) * 32u + row % 16u * 2u;
-  tiles[to] = vec4(code_halves(low.x, scale, offset), code_halves(low.y, scale, offset));
-  tiles[to + 1u] = vec4(code_halves(low.z, scale, offset), code_halves(low.w, scale, offset));
-  tiles[to + 32u] = vec4(code_halves(high.x, scale, offset), code_halves(high.y, scale, offset));
-  tiles[to + 33u] = vec4(code_halves(high.z, scale, offset), code_halves(high.w, scale, offset));
-}"""
-
-
-def decoded_kernel(tile: Tile) -> str:
-    """Both operands straight from memory: `ahead` sets of them in registers, the one that has been multiplied is loaded anew."""
-    rows, outs = tile.rows // tile.down, tile.outs // tile.along
-    down, along, steps = rows // 16, outs // 16, tile.step // 16
-    assert down and along and steps % tile.ahead == 0
-
-    def load(n: int, name: str, base: str, q: int, declare: str) -> list[str]:
-        kind, order, buffer, begin = (("left", "row_major", "act", "left") if name == "a" else ("right", "col_major", "weights", "right"))
-        return [f"{declare}{name}{q % tile.ahead}_{i} = subgroupMatrixLoad<subgroup_matrix_{kind}<f16, 16, 16>, {order}>"
-                f"(&{buffer}, {begin} + {i}u * line + {base} + {256 * (q % steps)}u, 16u);" for i in range(n)]
-
-    pairs = [(i, j) for i in range(down) for j in range(along)]
-    declare = [f"var sum_{i}_{j}: subgroup_matrix_result<f32, 16, 16>;" for i, j in pairs]
-    multiply = []
-    for q in range(tile.ahead):
-        declare += load(along, "b", f"begin * {16 * tile.step}u", q, "var ") + load(down, "a", f"begin * {16 * tile.step}u", q, "var ")
-    for q in range(steps):
-        s, base = q % tile.ahead, "here" if q + tile.ahead < steps else "next"
-        multiply += [f"sum_{i}_{j} = subgroupMatrixMultiplyAccumulate(a{s}_{i}, b{s}_{j}, sum_{i}_{j});" for i, j in pairs]
-        multiply += load(along, "b", base, q + tile.ahead, "") + load(down, "a", base, q + tile.ahead, "")
-    store = [f"subgroupMatrixStore<row_major>(&sums, at + {16 * i}u * shape.outs + {16 * j}u, sum_{i}_{j}, shape.outs);" for i, j in pairs]
-    fields = {"$ROWS": tile.rows, "$OUTS": tile.outs, "$SUBGROUP_ROWS": rows, "$SUBGROUP_OUTS": outs, "$STEP": tile.step, "$DOWN": tile.down,
-              "$THREADS": tile.threads, "$DECLARE": "\n  ".join(declare), "$MULTIPLY": "\n    ".join(multiply), "$STORE": "\n  ".join(store)}
-    text = DECODED
-    for key in sorted(fields, key=len, reverse=True):
-        text = text.replace(key, str(fields[key]))
-    return text
-
-
 class Problem:
     """Random weights in the engine's layout of rows, and float16 activations."""
 
@@ -396,29 +304,8 @@ class Problem:
         self.weights = [device.create_buffer_with_data(data=record, usage=USAGE.STORAGE) for _ in range(n)]
         self.x = rng.standard_normal((max_rows, inputs)).astype(np.float16)
         tiled = self.x.reshape(max_rows // 16, 16, inputs // 16, 16).transpose(0, 2, 1, 3)
-        self.tiles: list = []  # the weights as float16 tiles, once make_tiles() has run
         self.act = {name: device.create_buffer_with_data(data=np.ascontiguousarray(values), usage=USAGE.STORAGE)
                     for name, values in (("rows", self.x), ("tiles", tiled))}
-
-    def make_tiles(self, device) -> None:
-        if self.tiles:
-            return
-        self.tiles = [device.create_buffer(size=2 * self.outs * self.inputs, usage=USAGE.STORAGE) for _ in self.weights]
-        shape = [self.units, self.stride, self.outs, 1, 1, 1, self.inputs, 0]
-        shape = device.create_buffer_with_data(data=np.array(shape, np.uint32), usage=USAGE.UNIFORM)
-        self.to_tiles = pipeline_of(device, TO_TILES)
-        self.tile_groups = [group_of(device, self.to_tiles, w, t, shape) for w, t in zip(self.weights, self.tiles, strict=True)]
-        encoder = device.create_command_encoder()
-        work = encoder.begin_compute_pass()
-        for i in range(len(self.weights)):
-            self.encode_tiles(work, i)
-        work.end()
-        device.queue.submit([encoder.finish()])
-
-    def encode_tiles(self, work, i: int) -> None:
-        work.set_pipeline(self.to_tiles)
-        work.set_bind_group(0, self.tile_groups[i])
-        work.dispatch_workgroups(-(-self.units // 16), self.outs // 16)
 
     def expected(self, rows: int, n: int) -> np.ndarray:
         """[rows, n] of the outputs."""
@@ -467,7 +354,7 @@ class Run:
         shape = [problem.inputs // 32, problem.stride, outs, splits, steps, -(-steps // splits), problem.inputs, self.rows_alloc]
         self.shapes = [device.create_buffer_with_data(data=np.array(v, np.uint32), usage=USAGE.UNIFORM)
                        for v in (shape, [outs, splits, self.rows_alloc * outs, 0])]
-        self.texts = (decoded_kernel(tile) if tile.decoded else kernel(tile), REDUCE)
+        self.texts = (kernel(tile), REDUCE)
 
     def finish(self, pipelines: dict) -> None:
         for text in self.texts:
@@ -475,18 +362,13 @@ class Run:
                 pipelines[text] = pipeline_of(self.device, text)
         self.product, self.reduce = (pipelines[text] for text in self.texts)
         act = self.problem.act["tiles" if self.tile.acts == "tiles" else "rows"]
-        if self.tile.decoded:
-            self.problem.make_tiles(self.device)
-        weights = self.problem.tiles if self.tile.decoded else self.problem.weights
-        self.groups = [group_of(self.device, self.product, w, act, self.sums, self.shapes[0]) for w in weights]
+        self.groups = [group_of(self.device, self.product, w, act, self.sums, self.shapes[0]) for w in self.problem.weights]
         self.reduce_group = group_of(self.device, self.reduce, self.sums, self.out, self.shapes[1])
 
-    def run(self, n: int, both: bool, decode: bool = False) -> float:
+    def run(self, n: int, both: bool) -> float:
         encoder = self.device.create_command_encoder()
         work = encoder.begin_compute_pass()
         for i in range(n):
-            if decode:
-                self.problem.encode_tiles(work, i % len(self.groups))
             work.set_pipeline(self.product)
             work.set_bind_group(0, self.groups[i % len(self.groups)])
             work.dispatch_workgroups(*self.workgroups)
@@ -509,22 +391,11 @@ class Run:
         expected = self.problem.expected(rows, n)
         return float(np.abs(got - expected).max() / np.abs(expected).max())
 
-    def measure(self) -> tuple[float, float, float]:
-        """Seconds of the product, of it with its reduction, and of both with the weights' way into tiles before it; what a submit
-        takes by itself is among them, some 30 us in all."""
+    def measure(self) -> tuple[float, float]:
+        """Seconds of the product and of it with its reduction; what a submit takes by itself is among them, some 30 us in all."""
         n = max(8, int(0.004 / (self.run(16, True) / 16)))
         alone, both = (min(self.run(n, b) for _ in range(3)) / n for b in (False, True))
-        return alone, both, min(self.run(n, True, True) for _ in range(3)) / n if self.tile.decoded else both
-
-
-def decoded_variants(rows: int) -> list[tuple[Tile, list[int]]]:
-    one = Tile(min(rows, 64), 32, 64, 1, 1, acts="tiles", decoded=True)
-    if rows <= 64:
-        found = [(replace(one, outs=o, step=max(64, 16 * a), ahead=a), [528, 1056, 2112]) for o in (16, 32, 64) for a in (1, 2, 4, 8)
-                 if (rows // 16 + o // 16) * a <= 24]
-        return found + [(replace(one, outs=128, along=4, ahead=a), [264, 528]) for a in (1, 2, 4)]
-    tiles = ((128, 128, 2, 2), (128, 64, 2, 1), (128, 64, 2, 2), (128, 128, 2, 4), (128, 256, 2, 4), (256, 128, 4, 2), (64, 64, 1, 1))
-    return [(replace(one, rows=r, outs=o, down=d, along=n, ahead=a), [264, 528]) for r, o, d, n in tiles if r <= rows for a in (1, 2)]
+        return alone, both
 
 
 BASE = {32: Tile(32, 64, 64, 2, 2), 64: Tile(64, 64, 64, 2, 2), 128: Tile(128, 128, 64, 2, 4)}
@@ -559,16 +430,14 @@ def main() -> None:
     parser.add_argument("--shape", default="key", choices=SHAPES)
     parser.add_argument("--rows", type=int, nargs="+", default=[64])
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
-    parser.add_argument("--few", action="store_true", help="of the variants that decode in the product, the first only")
-    parser.add_argument("--only-decoded", action="store_true", help="only those whose weights are float16 tiles")
+    parser.add_argument("--few", action="store_true", help="of the variants the first only")
     parser.add_argument("--null", action="store_true", help="compile with the null backend only")
     args = parser.parse_args()
     started = time.perf_counter()
     device = open_device(args.null)
     if args.null:
-        pipeline_of(device, TO_TILES)
-        for tile, _ in (pair for rows in args.rows for pair in variants(rows) + decoded_variants(rows)):
-            device.create_shader_module(code=decoded_kernel(tile) if tile.decoded else kernel(tile))
+        for tile, _ in (pair for rows in args.rows for pair in variants(rows)):
+            device.create_shader_module(code=kernel(tile))
             print(tile, tile.bytes, "bytes of workgroup memory")
         return
     sums = device.create_buffer(size=1 << 28, usage=USAGE.STORAGE)
@@ -590,8 +459,7 @@ def main() -> None:
                 seen.add((tile, splits))
 
     for rows in args.rows:
-        grid = [] if args.only_decoded else variants(rows) if not args.few else variants(rows)[:5]
-        add(args.shape, rows, grid + decoded_variants(rows))
+        add(args.shape, rows, variants(rows)[:5] if args.few else variants(rows))
     pipelines: dict = {}
     for r in runs:
         if time.perf_counter() - started < 0.7 * args.seconds:
@@ -613,9 +481,9 @@ def main() -> None:
             break
         if i % 20 == 0:
             print(f"    reference {1e6 * runs[0].measure()[0]:.2f} us", flush=True)
-        alone, both, whole = r.measure()
+        alone, both = r.measure()
         flops = 2 * r.rows * r.problem.outs * r.problem.inputs
-        print(f"{r.shape:6} {r.rows:5} {str(r.tile):44} x{r.splits:2} {r.workgroups[0] * r.workgroups[1]:5} wg {1e6 * alone:8.2f} us {1e6 * both:8.2f} us {1e6 * whole:8.2f} us "
+        print(f"{r.shape:6} {r.rows:5} {str(r.tile):44} x{r.splits:2} {r.workgroups[0] * r.workgroups[1]:5} wg {1e6 * alone:8.2f} us {1e6 * both:8.2f} us "
               f"{flops / alone / 1e12:6.1f} Tf", flush=True)
     print(f"{time.perf_counter() - started:.0f} s")
 
