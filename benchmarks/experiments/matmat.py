@@ -15,7 +15,6 @@ matrix. Weights that are float16 tiles in memory: tiles.py.
 from __future__ import annotations
 
 import argparse
-import statistics
 import re
 import time
 from dataclasses import dataclass, replace

@@ -8,7 +8,13 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr uint32_t kMostTiledRows = 64;  // measured: with more, weights that a workgroup decodes serve enough of them
+constexpr uint32_t kTiledOuts = 32;      // of a subgroup
 constexpr uint32_t kTileStep = 64;       // kStep of kernels/matmat_halves.wgsl
+
+// Bytes of workgroup memory that kernels/tiles_slices.wgsl, matmat_halves.wgsl and matmat_matrix.wgsl take.
+uint32_t tiled_memory(const MatMatTile& tile, const MatrixShape& shape) {
+  return tile.rows * ((kTileStep + 8) * 2 * 2 + 4) + tile.along * shape.m * (shape.n + 4) * 4;
+}
 
 }  // namespace
 
@@ -25,6 +31,7 @@ void Compiler::choose_tiles() {
   if (way == 1 || !takes_halves(matmat(shape_.rows))) return;
   if (way == 0 && !(crowd() && shape_.rows <= kMostTiledRows && device_.info().kind != DeviceKind::IntegratedGpu)) return;
   if (shape.m != shape.n) return;  // activations, which lie in tiles of a left operand, are the right one
+  if (tiled_memory(tiled(tiling(shape_.rows)).tile, shape) > device_.limits().maxComputeWorkgroupStorageSize) return;
   if (model_.weights->streams() || device_.memory().budget() != 0) return;
   compiled_.kept_tiles = model_.tiles->kept(model_);
 }
@@ -43,20 +50,20 @@ Compiler::TiledGroup Compiler::tiled_group(std::span<const LinearMatrix> matrice
   return tiled;
 }
 
-// The tile of a workgroup that loads tiled weights: as many rows as where it decodes them, for the sums' places; four subgroups, which
-// share the activations in workgroup memory.
+// The tile of a workgroup that loads tiled weights: as many rows as where it decodes them, for the sums' places; its subgroups, which
+// share the activations in workgroup memory, make some of the outputs each.
 Compiler::Tiling Compiler::tiled(Tiling tiling) const {
   const Tuning& tuning = tuned_.all;
   MatMatTile& tile = tiling.tile;
   const MatrixShape shape = matrix_shape_of(device_);
-  const uint32_t subgroup_outs = tile.outs / tile.along;
-  tile.outs = tuning.matmat_outs != 0 ? std::max(tuning.matmat_outs, shape.m) : std::max(tile.along, 4 / tile.down) * subgroup_outs;
-  tile.along = tuning.matmat_along != 0 ? tuning.matmat_along : std::max(1u, tile.outs / subgroup_outs);
-  const uint32_t threads = tile.down * tile.along * shape.lanes;
+  tile.down = 1;
+  tile.outs = tuning.matmat_outs != 0 ? tuning.matmat_outs : kTiledOuts * (tuning.matmat_along != 0 ? tuning.matmat_along : 4);
+  tile.along = tuning.matmat_along != 0 ? tuning.matmat_along : std::max(1u, tile.outs / kTiledOuts);
+  const uint32_t threads = tile.along * shape.lanes;
   if (tile.outs < tile.along || tile.outs / tile.along % shape.m != 0 || threads > max_threads_ || tile.rows * 8 % threads != 0) {
     throw InputError(message("[webgpu] RWKVNATIVE_WEBGPU_TUNING: matmat_outs=", tuning.matmat_outs, ",matmat_along=",
                              tuning.matmat_along, ": ", device_.info().name, " cannot share ", tile.outs, " outputs among ",
-                             tile.along, " x ", tile.down, " subgroups of ", shape.lanes, " threads and matrices of ", shape.m));
+                             tile.along, " subgroups of ", shape.lanes, " threads and matrices of ", shape.m));
   }
   tiling.threads = tiling.form == MatMat::Matrix ? threads : std::min(kPlainThreads, tile.outs * 2);
   return tiling;
