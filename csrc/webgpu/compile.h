@@ -114,6 +114,11 @@ class Compiler {
   std::vector<Unfinished> unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   uint64_t sums_values() const;
   void begin_product(ShaderText& text, const Tiling& tiling, size_t parts) const;
+  struct ProductKinds {
+    std::vector<DType> types;
+    size_t parts = 0;  // of the op that has most
+  };
+  ProductKinds product_kinds() const;
   std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);

@@ -214,7 +214,7 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
                           {{"FETCHES", fetches}, {"FETCH", by_kind(kinds, "return fetch_", "(row, unit, half, part.units);")}}))
         .str();
   }
-  text.file("matmat_fetched").file("matmat_slice");
+  text.constant("kFetched", 3u).file("matmat_fetched").file("matmat_slice");
   MatrixProduct product{.sums = "var mine: Sums;",
                         .multiply = "multiply(part, row, step, &mine, thread);",
                         .finish = "finish(part, row, &mine, thread);"};
@@ -222,9 +222,14 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
   if (matrix) product = matrix_product(tiling.tile, matrix_shape_of(device_), tuned_.all.matmat_ahead != 0);
   for (DType type : kinds) {
     const std::string name = lower(traits(type).name);
-    if (!is_float(type)) text.file("matmat_codes");
-    text.text(instantiate(is_float(type) ? "matmat_float" : "matmat_quant", {{"TYPE", name}}));
-    text.text(instantiate("matmat_weights", {{"TYPE", name}}));
+    if (is_float(type)) {
+      const bool whole = type == DType::F32;
+      text.text(instantiate(whole ? "matmat_float_piece" : "matmat_half_piece", {{"TYPE", name}}));
+      text.text(instantiate("matmat_float_weights", {{"TYPE", name}, {"PIECES", whole ? "8u" : "4u"}}));
+    } else {
+      text.file("matmat_codes").text(instantiate("matmat_quant", {{"TYPE", name}}));
+      text.text(instantiate("matmat_weights", {{"TYPE", name}}));
+    }
   }
   return text
       .text(instantiate("matmat_run", {{"LOAD", by_kind(kinds, "return load_weights_", "(part, step, thread);")},
@@ -237,19 +242,38 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
       .str();
 }
 
+// What the products of a program have in common: one text for all of them. A GPU's multiprocessors keep some 128 KB of instructions;
+// with a text for each op, a layer's are more, and every dispatch begins by waiting for its own.
+Compiler::ProductKinds Compiler::product_kinds() const {
+  ProductKinds all;
+  const auto consider = [&](std::span<const LinearMatrix> matrices) {
+    all.parts = std::max(all.parts, matrices.size());
+    for (const LinearMatrix& matrix : matrices) {
+      const DType type = plan_.tensor(matrix.weight).type;
+      if (std::find(all.types.begin(), all.types.end(), type) == all.types.end()) all.types.push_back(type);
+    }
+  };
+  for (const Op& op : plan_.ops) {
+    if (const auto* linear = std::get_if<LinearOp>(&op)) consider(linear_matrices(*linear));
+    if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) consider(second_loras(*wkv7));
+  }
+  return all;
+}
+
 void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix> matrices,
                           std::span<const WeightGroup> groups, bool of_head, uint32_t rows_at_once) {
   const Tiling own_tiling = this->tiling(rows_at_once);
   const bool halves = takes_halves(own_tiling.form);
   if (halves) add_pack(matrices, of_head);
 
+  const ProductKinds all = of_head ? ProductKinds{} : product_kinds();
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
   for (const WeightGroup& group : groups) {
     const TiledGroup tiled = tiled_group(matrices, group);
     const Tiling tiling = tiled.buffer == nullptr ? own_tiling : this->tiled(own_tiling);
     const MatMatTile& tile = tiling.tile;
-    std::vector<DType> kinds;
+    std::vector<DType> kinds = all.types;
     std::vector<uint32_t> parts;
     uint32_t workgroups = 0;
     size_t part_count = 0;
@@ -278,9 +302,9 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
                                  place.rows * place.width, ceil_div(steps, place.splits), steps, std::bit_cast<uint32_t>(scale),
                                  std::bit_cast<uint32_t>(1.0f / scale), 0, 0, 0});
     }
-    if (kinds.empty()) continue;
-    // So that layers whose ops have a matrix less share their kernels with the others: parts that no workgroup is of.
-    for (; !std::has_single_bit(part_count); ++part_count) {
+    if (part_count == 0) continue;
+    // So that all share their kernel: parts that no workgroup is of.
+    for (; part_count < all.parts || !std::has_single_bit(part_count); ++part_count) {
       parts.push_back(UINT32_MAX);
       parts.resize(parts.size() + kPartWords - 1);
     }

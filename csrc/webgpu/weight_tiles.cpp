@@ -61,7 +61,7 @@ std::string decoding_text(const LoadedParts& model, const std::vector<DType>& ki
   ShaderText text;
   text.enable("f16").constant("kWorkgroup", kWorkgroup).constant("kParts", static_cast<uint32_t>(parts));
   include_weight_tiles(text, shape);
-  text.file("weights").file("matmat_fetched").file("tiles");
+  text.file("weights").constant("kFetched", 4u).file("matmat_fetched").file("tiles");
   for (DType type : kinds) {
     const std::string name = lower(traits(type).name);
     text.file(is_float(type) ? "float_weights" : "decode_" + name);
