@@ -95,7 +95,7 @@ BindGroupHandle Compiler::bind_parts(const std::string& label, Bindings bindings
 Compiler::Tiling Compiler::tiling(uint32_t rows) const {
   Tiling tiling{.form = matmat(rows), .tile = {kFloatTile, kFloatTile, 1, 1}, .threads = kFloatThreads};
   if (tiling.form == MatMat::Matrix || tiling.form == MatMat::Plain) {
-    tiling.tile = choose_tile(device_, rows, tuned_.all.matmat_tile, max_threads_);
+    tiling.tile = choose_tile(device_, rows, tuned_.all.matmat_tile, tuned_.all.matmat_outs, max_threads_);
     tiling.threads = tiling.form == MatMat::Matrix ? tiling.tile.down * tiling.tile.along * device_.matrix()->lanes
                                                    : std::min(kPlainThreads, tiling.tile.outs * 2);
   }

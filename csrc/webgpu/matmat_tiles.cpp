@@ -11,7 +11,7 @@ namespace {
 // Measured on a large GPU (docs/performance.md). Few rows: one subgroup a workgroup, which waits for no other; many: large
 // tiles, where an operand that has been loaded is multiplied four times.
 constexpr std::array kTiles = {MatMatTile{16, 32, 1, 1}, MatMatTile{32, 32, 1, 1}, MatMatTile{64, 32, 1, 1},
-                               MatMatTile{128, 128, 2, 2}};
+                               MatMatTile{128, 128, 2, 2}, MatMatTile{128, 64, 2, 1}};
 
 bool fits(const MatMatTile& tile, const MatrixShape& shape) {
   return tile.rows / tile.down % shape.m == 0 && tile.outs / tile.along % shape.n == 0 && 64 % shape.k == 0 && shape.k % 8 == 0 &&
@@ -27,14 +27,15 @@ uint32_t memory(const MatMatTile& tile, const MatrixShape& shape) {
 
 MatrixShape matrix_shape_of(const Device& device) { return device.matrix().value_or(MatrixShape{16, 16, 16, 32}); }
 
-const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint32_t max_threads) {
+const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint32_t outs, uint32_t max_threads) {
   const MatrixShape shape = matrix_shape_of(device);
   const MatMatTile* best = nullptr;
   for (const MatMatTile& tile : kTiles) {
     if (!fits(tile, shape) || memory(tile, shape) > device.limits().maxComputeWorkgroupStorageSize) continue;
     if (tile.down * tile.along * shape.lanes > max_threads || (wish != 0 && tile.rows != wish)) continue;
+    if (best != nullptr && best->rows >= rows && tile.rows > best->rows) break;
+    if (best != nullptr && tile.rows == best->rows && tile.outs != outs) continue;
     best = &tile;
-    if (tile.rows >= rows) break;
   }
   if (best == nullptr) {
     throw InputError(message("[webgpu] ", device.info().name, ": no tile of ", wish, " rows; there are 16, 32, 64 and 128, as "

@@ -16,8 +16,9 @@ struct MatMatTile {
 // The tiles' operands are of this shape also where a plain loop stands for the subgroup matrices.
 MatrixShape matrix_shape_of(const Device& device);
 
-// The smallest tile that holds `rows` rows, or that of `wish` rows if it is not 0. Throws InputError where there is none.
-const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint32_t max_threads);
+// The smallest tile that holds `rows` rows, or that of `wish` rows if it is not 0; of `outs` outputs if there is one. Throws InputError
+// where there is none.
+const MatMatTile& choose_tile(const Device& device, uint32_t rows, uint32_t wish, uint32_t outs, uint32_t max_threads);
 
 // The text of a product by subgroup matrices, for the $ of kernels/matmat_run.wgsl. `ahead`: activations are asked for before the
 // weights of a step are decoded, and then a matrix ahead of their product.

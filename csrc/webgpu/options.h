@@ -57,7 +57,7 @@ struct Tuning {
   uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
   uint32_t matmat_weights = 0;    // where products of float16 load them from 1: packed; 2: kept tiles; 0: chosen
-  uint32_t matmat_outs = 0;       // of products of tiles: outputs of a workgroup; 0: chosen
+  uint32_t matmat_outs = 0;       // of products of tiles, and of 128 rows (64 or 128): outputs of a workgroup; 0: chosen
   uint32_t matmat_along = 0;      // subgroups that share them; 0: chosen
   uint32_t matmat_loads = 2;      // tiles of weights along the inputs on their way at once
   uint32_t layout = 1;            // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
