@@ -152,10 +152,10 @@ WAYS = (",matmat_weights=1", ",matmat_weights=2")  # packed weights, kept tiles
 
 @pytest.mark.parametrize("form, options, more", [
     ("plain", ODD, ",matmat_outs=64"),
-    ("plain", types_in_turn(SOME_TYPES), ""),
+    ("plain", types_in_turn(SOME_TYPES), ",matmat_direct=1"),
     ("matrix", ODD, ",matmat_outs=64,matmat_along=1,matmat_loads=1"),
     ("matrix", types_in_turn(ALL_TYPES[:8]), ""),
-    ("matrix", types_in_turn(ALL_TYPES[7:]), ",matmat_outs=64,matmat_loads=4"),
+    ("matrix", types_in_turn(ALL_TYPES[7:]), ",matmat_outs=64,matmat_loads=4,matmat_direct=1"),
 ], ids=["plain-odd", "plain-types", "matrix-odd", "matrix-0", "matrix-1"])
 def test_weights_as_tiles(monkeypatch, form, options, more):
     """Wherever a product loads its weights from, the same halves are summed in the same order: logits and states are equal to the

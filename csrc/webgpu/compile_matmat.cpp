@@ -15,7 +15,6 @@ constexpr uint32_t kPartWords = 24;      // of kernels/matmat.wgsl's Part
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
-constexpr uint32_t kDirectRows = 512;       // from so many rows on, a workgroup finishes what it need not share
 
 // Where the sums of a matrix go: outputs of a split, whole tiles of them.
 uint32_t sums_width(const Tensor& weight, uint32_t outs) { return ceil_div(weight.ne1, outs) * outs; }
@@ -139,7 +138,7 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const uint32_t outs = compiled_.kept_tiles == nullptr ? tile.outs : tiled(tiling(rows)).tile.outs;
     Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, outs), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
-    place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;
+    place.direct = place.splits == 1 && !halves && rows_usual >= tuned_.all.matmat_direct;
     place.sums = free;
     if (!place.direct) free += place.splits * rows_alloc * place.width;
     places.push_back(place);
