@@ -4,9 +4,9 @@
         [--plot FILE.png]
 
 A budget of P percent is P % of what the resident weights take on the device. Each line: budget, resident layers, megabytes
-streamed for a token, milliseconds a token (greedy, batch 1, wall clock), the same of the upload alone and of the kernels
-alone (the resident run's) in the same process, and the token's time over the larger of the two; then the same of a chunk of a
-prompt. The logits after a short prompt and the tokens after it are compared with those of the resident run, bit for bit.
+streamed for a token, milliseconds a token (greedy, batch 1, wall clock), the same of the upload alone (all of a token's units by
+copy commands in one submission, until the device is done; the median of several) and of the kernels alone (the resident run's) in
+the same process, and the token's time over the larger of the two; then the same of a chunk of a prompt. The logits after a short prompt and the tokens after it are compared with those of the resident run, bit for bit.
 --copies: budgets to repeat with copy commands between the kernels in place of copies in the kernels; --staging: with the ring of
 mapped buffers that serves devices which cannot read host memory.
 """
@@ -111,9 +111,9 @@ def measure_chunk(engine: _core.Engine, rows: int) -> float:
 
 
 def measure(engine: _core.Engine, tokens: int, rows: int | None, warm: float) -> dict:
-    """One engine's figures. rows: tokens of a chunk of a prompt."""
+    """One engine's figures. rows: tokens of a chunk of a prompt; none are timed if 0."""
     info = engine.info
-    rows = rows or info["prefill_rows"]
+    rows = info["prefill_rows"] if rows is None else rows
     prompt = ((np.arange(48, dtype=np.int32) * 7919 + 1) % info["n_vocab"]).astype(np.int32)
     state = engine.new_state()
     logits = engine.forward(prompt, None, state, "last")
@@ -122,13 +122,12 @@ def measure(engine: _core.Engine, tokens: int, rows: int | None, warm: float) ->
     while time.perf_counter() < end:
         engine.greedy(5, state, 4, EMPTY)
     token_ms = median_ms(lambda: engine.greedy(5, state, tokens, EMPTY), 3) / tokens
-    chunk_ms = measure_chunk(engine, rows)
+    chunk_ms = measure_chunk(engine, rows) if rows else 0.0
     result = {"resident_layers": info["resident_layers"], "layers": info["layers"], "streamed_mb": info["streamed_bytes"] / 1e6,
               "token_ms": token_ms, "chunk_rows": rows, "chunk_ms": chunk_ms, "logits": logits, "story": story,
               "budget_mb": info["max_device_memory"] / 1e6, "upload_ms": 0.0}  # fmt: skip
     if info["streamed_bytes"]:
-        step = engine.profile(1, 1, 3, 0.1)
-        result["upload_ms"] = sum(u["microseconds"] for u in step["uploads"]) / 1e3
+        result["upload_ms"] = engine.profile(1, 1, 5, 0.1)["upload_microseconds"] / 1e3
     result["peak_mb"] = engine.info["device_bytes_peak"] / 1e6
     return result
 
@@ -141,7 +140,7 @@ def main() -> None:
     parser.add_argument("--staging", type=float, nargs="+", default=[])
     parser.add_argument("--device", default="webgpu")
     parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--rows", type=int, help="tokens of a chunk of a prompt; the device's usual number if left out")
+    parser.add_argument("--rows", type=int, help="tokens of a chunk of a prompt; the engine's own number if left out, no chunk at all if 0")
     parser.add_argument("--warm", type=float, default=0.4)
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--plot", help="draw them into this file, with matplotlib")
@@ -157,7 +156,7 @@ def main() -> None:
 
     engine = open_engine()
     name, weights = engine.info["device_name"], engine.info["device_bytes"]
-    resident = measure(engine, args.tokens, args.rows, args.warm)
+    resident = measure(engine, args.tokens, 0, args.warm)  # chunks as long as the budgets' follow below
     del engine
     device = open_device(name)
     bare = bare_copy_rate(device)
@@ -165,8 +164,7 @@ def main() -> None:
     print(f"{name}, {model.name}: {weights / 1e6:.0f} MB on the device; a bare copy loop: {bare / 1e9:.1f} GB/s"
           + "".join(f"; a bare ring, {threads} threads: {rate / 1e9:.1f} GB/s" for threads, rate in rings.items()))  # fmt: skip
     del device
-    print(f"resident: {resident['token_ms']:.2f} ms a token, {resident['chunk_ms']:.1f} ms for {resident['chunk_rows']} tokens, "
-          f"peak {resident['peak_mb']:.0f} MB")
+    print(f"resident: {resident['token_ms']:.2f} ms a token, peak {resident['peak_mb']:.0f} MB")
     records = []
     ways = {"kernels": ("", args.percent), "copies": ("carry", args.copies), "staging": ("host-pointer", args.staging)}
     for way, percent in [(way, percent) for way, (_, percents) in ways.items() for percent in percents]:
@@ -184,7 +182,7 @@ def main() -> None:
         got["over"] = got["token_ms"] / max(got["upload_ms"], got["compute_ms"])
         print(f"{way:7} {percent:5.1f} %  {got['resident_layers']:2d}/{got['layers']} layers, {got['streamed_mb']:7.1f} MB a token | "
               f"{got['token_ms']:6.2f} ms (upload {got['upload_ms']:6.2f}, {got['upload_gb_s']:4.1f} GB/s; kernels "
-              f"{got['compute_ms']:5.2f}): x {got['over']:.2f} | {got['chunk_rows']} tokens {got['chunk_ms']:6.1f} ms | "
+              f"{got['compute_ms']:5.2f}): x {got['over']:.2f}, {got['streamed_mb'] / got['token_ms']:.1f} GB/s | {got['chunk_rows']} tokens {got['chunk_ms']:6.1f} ms | "
               f"peak {got['peak_mb']:.0f} of {got['budget_mb']:.0f} MB, {'same' if same else 'OTHER'} results, {time.perf_counter() - start:.1f} s",
               flush=True)  # fmt: skip
         records.append(got)
@@ -192,7 +190,7 @@ def main() -> None:
     records.sort(key=lambda record: (record["way"], record["percent"]))
     resident.pop("logits"), resident.pop("story")
     engine = open_engine()
-    for rows in sorted({record["chunk_rows"] for record in records}):
+    for rows in sorted({record["chunk_rows"] for record in records} - {0}):
         alone = measure_chunk(engine, rows)
         for record in records:
             if record["chunk_rows"] == rows:

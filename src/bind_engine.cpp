@@ -340,6 +340,7 @@ class PyEngine {
       uploads.append(entry);
     }
     d["uploads"] = uploads;
+    d["upload_microseconds"] = profile.times.upload_microseconds;
     d["rows"] = profile.rows;
     d["sequences"] = profile.sequences;
     d["timestamps"] = profile.times.timestamps;

@@ -26,6 +26,7 @@ WAYS = {
     "host-memory": {},
     "staging": {"RWKVNATIVE_WEBGPU_DISABLE": "host-pointer"},
     "packed-each-time": {"RWKVNATIVE_WEBGPU_HOST_CACHE": "0"},
+    "few-carriers": {"RWKVNATIVE_WEBGPU_TUNING": "carry_threads=512"},
     "half-cached": {"RWKVNATIVE_WEBGPU_HOST_CACHE": "900000", "RWKVNATIVE_WEBGPU_DISABLE": "host-pointer"},
 }
 
@@ -49,13 +50,17 @@ def open_engine(model, budget: int = 0, device: str = "llvmpipe", numerics: str 
                         max_device_memory=budget)
 
 
+def named_least(model, **options) -> int:
+    """The least budget at all, as the error says it."""
+    with pytest.raises(InputError, match="at least") as error:
+        open_engine(model, 1, **options)
+    return int(re.search(r"at least (\d+)", str(error.value))[1])
+
+
 def least(model, **options) -> int:
     """The least budget for the usual chunk of a prompt: what an engine without a budget names as such when given none."""
     usual = open_engine(model, **options).info["prefill_rows"]
-    with pytest.raises(InputError, match="at least") as error:
-        open_engine(model, 1, **options)
-    low = int(re.search(r"at least (\d+)", str(error.value))[1])
-    high = 1 << 40
+    low, high = named_least(model, **options), 1 << 40
     while high - low > 4096:  # between chunks of 8 and the usual ones
         middle = (low + high) // 2
         low, high = (low, middle) if open_engine(model, middle, **options).info["prefill_rows"] == usual else (middle, high)
@@ -110,6 +115,7 @@ def test_the_same_bits_for_every_budget(model, resident, budgets, share):
     assert info["streamed_bytes"] <= info["host_bytes"]
     assert info["resident_layers"] < info["layers"]
     assert (share == 0) == (info["resident_layers"] == 0)
+    assert engine.can_draw(1, False)  # the device reads the embedding table where it is: tokens need not pass by the host
 
 
 @pytest.mark.parametrize("way", list(WAYS)[1:])
@@ -120,7 +126,8 @@ def test_every_way_in(model, resident, budgets, way, monkeypatch):
     assert_equal(outputs(engine), resident)
     info = engine.info
     assert info["device_bytes_peak"] <= budgets[1]
-    assert {"staging": info["host_bytes"] >= info["streamed_bytes"], "packed-each-time": info["host_bytes"] == 0,
+    packed = info["host_bytes"] >= info["streamed_bytes"]
+    assert {"staging": packed, "few-carriers": packed, "packed-each-time": info["host_bytes"] == 0,
             "half-cached": 0 < info["host_bytes"] < info["streamed_bytes"]}[way]
 
 
@@ -129,6 +136,31 @@ def test_residency_grows_with_the_budget(model, budgets):
     streamed = [info["streamed_bytes"] for info in infos]
     assert streamed == sorted(streamed, reverse=True)
     assert streamed[0] > 2 * streamed[-1]
+
+
+def test_rather_a_shorter_chunk_than_a_layer_that_streams(model, monkeypatch):
+    monkeypatch.delenv("RWKVNATIVE_WEBGPU_MAX_BINDING")  # usual chunks are long then
+    usual = open_engine(model).info["prefill_rows"]
+    infos = []
+    budget = named_least(model)
+    while not infos or infos[-1]["prefill_rows"] < usual or infos[-1]["streamed_bytes"]:
+        infos.append(open_engine(model, budget).info)
+        budget += 60_000
+        assert budget < 40_000_000
+    infos = [info for info in infos if info["prefill_rows"] >= 72]  # below, there is no room even for two slots
+    streamed = [info["streamed_bytes"] for info in infos]
+    assert streamed == sorted(streamed, reverse=True) and streamed[0] > 0
+    assert any(info["streamed_bytes"] == 0 and info["prefill_rows"] < usual for info in infos)
+
+
+def test_an_embedding_table_of_several_bindings(monkeypatch):
+    big = build_model(n_embd=64, n_layer=4, n_ff=128, n_vocab=9000, type="F16", seed=33)  # 9000 rows of 128 bytes, one binding of 1100000
+    tokens = tokens_of([1, 8999, 4500, 17, 8590])
+    usual = open_engine(big)
+    expected = usual.forward(tokens, None, usual.new_state(), "last")
+    engine = open_engine(big, named_least(big))
+    assert engine.info["streamed_bytes"] > 0
+    assert np.array_equal(engine.forward(tokens, None, engine.new_state(), "last"), expected)
 
 
 def test_a_budget_that_is_too_small_names_the_least(model, resident):
@@ -151,6 +183,7 @@ def test_profile_times_each_upload(model, resident, budgets):
     info = engine.info
     assert sum(upload["bytes"] for upload in step["uploads"]) == info["streamed_bytes"]
     assert all(upload["microseconds"] > 0 for upload in step["uploads"])
+    assert step["upload_microseconds"] > 0
     assert [u["first_op"] for u in step["uploads"]] == sorted(u["first_op"] for u in step["uploads"])
     assert_equal(outputs(engine), resident)  # and nothing is left behind
 

@@ -71,7 +71,7 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
   go_on();
   fly([&](size_t done) { return done == 0 || seconds_since(warm_start) < warm_seconds; });
   constexpr double kRunSeconds = 0.06;  // about, of a run with tickets in flight: one more or less then does not count
-  std::vector<double> in_flight, submits, alone;
+  std::vector<double> in_flight, submits, alone, uploads;
   std::vector<std::vector<double>> times;
   size_t steps = 1;
   const auto run = [&] {
@@ -86,16 +86,18 @@ StepProfile Engine::profile(uint32_t rows, uint32_t sequences, uint32_t repeats,
     OpTimes once = step.profile(work);
     times.resize(once.ops.size());
     for (size_t i = 0; i < once.ops.size(); ++i) times[i].push_back(once.ops[i].microseconds);
+    uploads.push_back(once.upload_microseconds);
     profile.times = std::move(once);
   };
   // In turn, so that whatever else the machine does meets all three alike. The first run only finds how long a step takes.
   run();
   steps = static_cast<size_t>(std::clamp(kRunSeconds / in_flight.front(), 1.0, 64.0));
-  in_flight.clear(), submits.clear(), alone.clear(), times.clear();
+  in_flight.clear(), submits.clear(), alone.clear(), times.clear(), uploads.clear();
   for (uint32_t i = 0; i < repeats; ++i) run();
   profile.step_seconds = median(in_flight);
   profile.submit_seconds = median(submits);
   profile.alone_seconds = median(alone);
+  profile.times.upload_microseconds = median(uploads);
   for (size_t i = 0; i < times.size(); ++i) profile.times.ops[i].microseconds = median(times[i]);
   return profile;
 }

@@ -66,6 +66,7 @@ struct UploadTime {
 struct OpTimes {
   std::vector<OpTime> ops;          // in the order in which they run
   std::vector<UploadTime> uploads;  // the same; empty where all weights stay
+  double upload_microseconds = 0;   // of all of them in one go, by the host's clock; 0: not timed
   bool timestamps = false;  // by the device's own clock; else wall clock around each op
 };
 

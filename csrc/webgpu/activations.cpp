@@ -31,6 +31,10 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, 
   return slots_.size() - 1;
 }
 
+uint64_t Activations::bytes() const { return (vec4s_ + half_vec4s_) * 16; }
+
+uint64_t Activations::largest_buffer() const { return std::max(vec4s_, half_vec4s_) * 16; }
+
 void Activations::allocate(const Device& device) {
   const auto create = [&](const char* label, uint64_t vec4s) {
     const uint64_t bytes = std::max<uint64_t>(vec4s, 1) * 16;

@@ -29,6 +29,9 @@ class Activations {
   // Adds memory for a slot of `rows` rows and returns its number.
   size_t add(uint32_t width, uint32_t rows, bool values, bool codes, bool halves = false);
   void allocate(const Device& device);
+  // What that takes: all of it, and its larger buffer.
+  uint64_t bytes() const;
+  uint64_t largest_buffer() const;
 
   const SlotPlace& operator[](size_t slot) const { return slots_.at(slot); }
   const Buffer& buffer() const { return buffer_; }

@@ -1,6 +1,7 @@
 #include "webgpu/carry.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 #include "webgpu/shader.h"
@@ -8,7 +9,8 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMostCarriers = 64;  // workgroups, if they are small: see kernels/carry.wgsl
+constexpr double kLinkBytes = 50e3;   // a microsecond: PCIe 5 x16. Over a slower link more threads than need be carry
+constexpr uint64_t kRoundBytes = 64;  // of a thread: kernels/carry.wgsl
 
 size_t find(const std::string& source, std::string_view text, size_t from) {
   const size_t at = source.find(text, from);
@@ -16,13 +18,20 @@ size_t find(const std::string& source, std::string_view text, size_t from) {
   return at;
 }
 
-}  // namespace
-
-uint32_t carrying_layers(uint64_t workgroups) {
-  return static_cast<uint32_t>((kMostCarriers + workgroups - 1) / std::max<uint64_t>(1, workgroups));
+// What an argument of @workgroup_size comes to: a number, or the name of one of the text's constants.
+uint32_t count_threads(const std::string& source, const std::string& argument) {
+  if (argument.find_first_not_of("0123456789") == std::string::npos) return static_cast<uint32_t>(std::stoul(argument));
+  const std::string constant = message("const ", argument, " = ");
+  return static_cast<uint32_t>(std::stoul(source.substr(find(source, std::string_view(constant), 0) + constant.size(), 10)));
 }
 
-std::string carrying(std::string source, uint32_t group) {
+}  // namespace
+
+uint32_t carrying_layers(uint64_t workgroups, uint32_t carriers) {
+  return static_cast<uint32_t>((carriers + workgroups - 1) / std::max<uint64_t>(1, workgroups));
+}
+
+CarryingText carrying(std::string source, uint32_t group) {
   constexpr std::string_view kSize = "@workgroup_size(", kMain = "fn main(", kIndex = "@builtin(local_invocation_index) ";
   const size_t size = find(source, kSize, 0) + kSize.size();
   const std::string threads = source.substr(size, find(source, ")", size) - size);
@@ -43,7 +52,44 @@ std::string carrying(std::string source, uint32_t group) {
   source.insert(body + 3, message("\n  if (workgroup.z + 1u < carrying_grid.z) {\n    carry(workgroup, carrying_grid, ", thread,
                                   ");\n    return;\n  }"));
   source.insert(entry, more);
-  return source + instantiate("carry", {{"GROUP", message(group)}, {"THREADS", message("u32(", threads, ")")}});
+  const uint32_t count = count_threads(source, threads);
+  source += instantiate("carry", {{"GROUP", message(group)}, {"THREADS", message(count, "u")}});
+  return {std::move(source), count};
+}
+
+uint32_t carrying_threads(double bytes, double time, const Tuning& tuning) {
+  const double part = bytes / kLinkBytes / time;  // of the time that the link is to be busy
+  const auto steps = static_cast<uint32_t>(std::ceil(std::min(1.0, part * tuning.carry_spare / 100) * tuning.carry_threads / kCarryStep));
+  return std::max(1u, steps) * kCarryStep;
+}
+
+std::vector<Share> carried_shares(const std::vector<double>& times, uint64_t bytes, uint64_t limit, const Tuning& tuning) {
+  const auto share = [&](double time, double part) -> Share {
+    const double wanted = std::min(1e15, std::max(0.0, part * time - tuning.carry_start / 10.0) * kLinkBytes);
+    if (wanted == 0) return {};
+    const uint32_t threads = carrying_threads(wanted, time, tuning);
+    const uint64_t round = uint64_t{threads} * kRoundBytes;
+    const uint64_t rounds = (static_cast<uint64_t>(wanted) + round - 1) / round;
+    return {std::min(rounds, limit / round) * round, threads};
+  };
+  const auto sum = [&](double part) {
+    uint64_t all = 0;
+    for (const double time : times) all += share(time, part).bytes;
+    return all;
+  };
+  double low = 0, high = 1;
+  while (sum(high) < bytes) {
+    if (high > 1e6) return {};
+    high *= 2;
+  }
+  for (int i = 0; i < 40; ++i) (sum((low + high) / 2) < bytes ? low : high) = (low + high) / 2;
+  std::vector<Share> shares;
+  for (const double time : times) {
+    shares.push_back(share(time, high));
+    shares.back().bytes = std::min(shares.back().bytes, bytes);
+    bytes -= shares.back().bytes;
+  }
+  return shares;
 }
 
 double estimated_microseconds(const Cost& cost, uint32_t rows, uint32_t sequences) {

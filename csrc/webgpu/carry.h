@@ -7,10 +7,12 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/profile.h"
+#include "core/residency.h"
 #include "webgpu/dawn.h"
-#include "webgpu/residency.h"
+#include "webgpu/options.h"
 
 namespace rwkvnative::webgpu {
 
@@ -18,16 +20,34 @@ namespace rwkvnative::webgpu {
 struct Carry {
   uint32_t unit = kNoUnit;
   bool first = false, last = false;  // of its unit
+  uint32_t threads = 0;
   BindGroupHandle group;
 
   explicit operator bool() const { return unit != kNoUnit; }
 };
 
-// Layers of the grid for carrying workgroups, above a kernel's own of `workgroups`.
-uint32_t carrying_layers(uint64_t workgroups);
+// Layers of the grid for so many carrying workgroups, besides a kernel's own of `workgroups`.
+uint32_t carrying_layers(uint64_t workgroups, uint32_t carriers);
 
-// A kernel's text with the copying in it, from bind group `group`.
-std::string carrying(std::string source, uint32_t group);
+// A kernel that carries: its text with the copying in it, and the threads of a workgroup.
+struct CarryingText {
+  std::string source;
+  uint32_t threads = 0;
+};
+// From bind group `group`.
+CarryingText carrying(std::string source, uint32_t group);
+
+constexpr uint32_t kCarryStep = 512;  // threads that carry are a multiple of it
+
+struct Share {
+  uint64_t bytes = 0;
+  uint32_t threads = 0;
+};
+// Shares of `bytes` for kernels that take `times` microseconds, in their order; none above `limit`. All are to be copied in the same
+// part of their kernels' times, less what passes until bytes flow: where the link is the faster of the two, none keeps its kernel
+// waiting, and short kernels carry nothing. Where there is time, fewer threads copy: they take the places of the kernel's own.
+// Nothing if limit is too small.
+std::vector<Share> carried_shares(const std::vector<double>& times, uint64_t bytes, uint64_t limit, const Tuning& tuning);
 
 // Microseconds that a kernel takes, roughly, to share a unit out among several: of a large GPU, but it is their ratio that counts.
 double estimated_microseconds(const Cost& cost, uint32_t rows, uint32_t sequences);

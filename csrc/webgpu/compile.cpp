@@ -19,6 +19,8 @@ std::string lower(std::string_view name) {
 
 Compiled compile(const LoadedParts& model, const Shape& shape) { return Compiler(model, shape).run(); }
 
+ProgramSize program_size(const LoadedParts& model, const Shape& shape) { return Compiler(model, shape).size(); }
+
 Compiler::Compiler(const LoadedParts& model, const Shape& shape)
     : model_(model), device_(*model.device), tuned_(device_.options().tuned), tuning_(tuned_.all), plan_(*model.plan), shape_(shape) {
   if (shape.rows == 0 || shape.sequences == 0 || shape.sequences > shape.rows) {
@@ -32,6 +34,7 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 Compiled Compiler::run() {
   choose_tiles();
   plan_slots();
+  lay_out();
   allocate();
   compiled_.covers_state = covers_state();
   compiled_.reads_other_states = one_token() && compiled_.covers_state;

@@ -30,10 +30,12 @@ class Compiler {
  public:
   Compiler(const LoadedParts& model, const Shape& shape);
   Compiled run();
+  ProgramSize size();
 
  private:
   // compile_slots.cpp
   void plan_slots();
+  void lay_out();
   void allocate();
   // compile_norms.cpp
   void add(const EmbedOp& op, size_t op_index);

@@ -7,7 +7,7 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint64_t kAlignment = 4096;  // of a share, and more than any binding's offset needs
+constexpr uint64_t kUniform = 256;  // bytes: what an offset of any uniform binding is a multiple of
 
 }  // namespace
 
@@ -42,11 +42,20 @@ bool Compiler::can_carry(size_t dispatch) const {
 void Compiler::add_carries() {
   if (!device_.options().carry) return;
   const std::vector<Unit>& units = model_.weights->units();
-  const uint64_t limit = device_.max_binding() / kAlignment * kAlignment;
+  const Tuning& tuning = tuned_.all;
+  const uint64_t limit = device_.max_binding();
   std::vector<Run>& runs = compiled_.runs;
   const auto streams = std::find_if(runs.begin(), runs.end(), [](const Run& run) { return run.unit != kNoUnit; });
   const uint32_t first = streams == runs.end() ? kNoUnit : streams->unit;
   bool any = false;
+  const uint32_t steps = ceil_div(tuning.carry_threads, kCarryStep);
+  compiled_.carrying_threads = device_.create_buffer("carrying threads", kUniform * steps, WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
+  std::vector<uint32_t> numbers(kUniform / 4 * steps);
+  for (uint32_t i = 0; i < steps; ++i) numbers[kUniform / 4 * i] = kCarryStep * (i + 1);
+  device_.write(compiled_.carrying_threads.get(), 0, std::as_bytes(std::span(numbers)));
+  const auto threads_range = [&](uint32_t threads) {
+    return Pipelines::Range{compiled_.carrying_threads.get(), kUniform * (threads / kCarryStep - 1), 16};
+  };
   for (size_t begin = 0, end = 0; begin < runs.size(); begin = end) {
     // A program's last runs carry what the next program begins with.
     const uint32_t target = runs[begin].next != kNoUnit ? runs[begin].next : first;
@@ -56,33 +65,27 @@ void Compiler::add_carries() {
     if (target == kNoUnit || !model_.stream->imported(target)) continue;
     std::vector<size_t> carriers;
     std::vector<double> times;
-    double left = 0;
     for (size_t r = begin; r < end; ++r) {
       for (size_t i = runs[r].begin; i < runs[r].end && !reads_slot(runs[r]); ++i) {
         if (!can_carry(i)) continue;
         carriers.push_back(i);
-        times.push_back(estimated_microseconds(compiled_.dispatches[i].cost, shape_.rows, shape_.sequences));
-        left += times.back();
+        const Dispatch& dispatch = compiled_.dispatches[i];
+        const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles;
+        times.push_back(estimated_microseconds(dispatch.cost, of_head ? head_rows() : shape_.rows, shape_.sequences));
       }
     }
-    std::vector<uint64_t> shares;
-    uint64_t at = 0;
-    for (size_t c = 0; c < carriers.size(); ++c) {
-      const auto share = static_cast<double>(units[target].bytes - at) * (left > 0 ? std::min(1.0, times[c] / left) : 1.0);
-      const uint64_t bytes = ceil_div(static_cast<uint64_t>(share), kAlignment) * kAlignment;
-      shares.push_back(std::min({bytes, limit, units[target].bytes - at}));
-      at += shares.back();
-      left -= times[c];
-    }
-    if (at < units[target].bytes) continue;  // too few dispatches, or bindings too small
+    const std::vector<Share> shares = carried_shares(times, units[target].bytes, limit, tuning);
+    if (shares.empty()) continue;  // bindings too small
     uint64_t offset = 0;
     Carry* last = nullptr;
-    for (size_t c = 0; c < carriers.size(); offset += shares[c++]) {
-      if (shares[c] == 0) continue;
+    for (size_t c = 0; c < carriers.size(); offset += shares[c++].bytes) {
+      const auto [bytes, threads] = shares[c];
+      if (bytes == 0) continue;
       Carry& carry = compiled_.dispatches[carriers[c]].carry;
-      const Pipelines::Range ranges[] = {{model_.stream->imported(target), offset, shares[c]},
-                                         {model_.weights->slot(units[target].slot), offset, shares[c]}};
-      carry = {target, last == nullptr, false, model_.pipelines->bind_carry(ranges)};
+      const Pipelines::Range ranges[] = {{model_.stream->imported(target), offset, bytes},
+                                         {model_.weights->slot(units[target].slot), offset, bytes},
+                                         threads_range(threads)};
+      carry = {target, last == nullptr, false, threads, model_.pipelines->bind_carry(ranges)};
       last = &carry;
     }
     last->last = true;
@@ -92,7 +95,7 @@ void Compiler::add_carries() {
   if (!any) return;
   // One kernel for dispatches of a kind, whether they have a share or not.
   compiled_.carried_nowhere = device_.create_buffer("carried nowhere", 16, WGPUBufferUsage_Storage);
-  const Pipelines::Range ranges[] = {{compiled_.dummy.get(), 0, 16}, {compiled_.carried_nowhere.get()}};
+  const Pipelines::Range ranges[] = {{compiled_.dummy.get(), 0, 16}, {compiled_.carried_nowhere.get()}, threads_range(kCarryStep)};
   compiled_.carries_nothing = model_.pipelines->bind_carry(ranges);
 }
 

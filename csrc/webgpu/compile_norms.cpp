@@ -46,9 +46,18 @@ void Compiler::add(const EmbedOp& op, size_t op_index) {
     pieces.push_back({group.rows.front(), {model_.weights->buffer(group), group.offset, group.bytes}});
   if (model_.weights->table_on_host()) {
     const size_t row_bytes = packed_row_bytes(table.type, table.ne0);
-    compiled_.table_rows = device_.create_buffer("embedding rows", shape_.rows * row_bytes,
-                                                 WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
-    pieces.push_back({{op.table, 0, shape_.rows, 0, static_cast<uint32_t>(row_bytes / 16)}, {compiled_.table_rows.get()}});
+    const auto row_vec4s = static_cast<uint32_t>(row_bytes / 16);
+    if (const WGPUBuffer whole = model_.stream->table(); whole != nullptr) {
+      const auto fit = static_cast<uint32_t>(std::min<uint64_t>(table.ne1, device_.max_binding() / row_bytes / 16 * 16));
+      for (uint32_t row = 0; row < table.ne1; row += fit) {
+        const uint32_t rows = std::min(fit, table.ne1 - row);
+        pieces.push_back({{op.table, row, rows, 0, row_vec4s}, {whole, row * row_bytes, rows * row_bytes}});
+      }
+    } else {
+      compiled_.table_rows = device_.create_buffer("embedding rows", shape_.rows * row_bytes,
+                                                   WGPUBufferUsage_Storage | WGPUBufferUsage_CopyDst);
+      pieces.push_back({{op.table, 0, shape_.rows, 0, row_vec4s}, {compiled_.table_rows.get()}});
+    }
   }
   tune(message("embed ", traits(table.type).name));
   for (const auto& [rows, range] : pieces) {

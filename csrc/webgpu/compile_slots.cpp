@@ -71,7 +71,7 @@ void Compiler::plan_slots() {
   }
 }
 
-void Compiler::allocate() {
+void Compiler::lay_out() {
   Activations& act = compiled_.activations;
   const auto whole_tiles = [&](uint32_t n) {
     const uint32_t tile_rows = matmat(n) == MatMat::None ? tile(n) : tiling(n).tile.rows;
@@ -103,7 +103,10 @@ void Compiler::allocate() {
   const bool head_halves = wants_logits && takes_halves(head_form);
   compiled_.hidden_slot = act.add(plan_.n_embd, head_alloc, hidden_values, head_codes, head_halves);
   compiled_.logits_slot = act.add(wants_logits ? plan_.n_vocab : 1, head_alloc, true, false);
-  act.allocate(device_);
+}
+
+void Compiler::allocate() {
+  compiled_.activations.allocate(device_);
   compiled_.sums = device_.create_buffer("sums", std::max<uint64_t>(16, 4 * sums_values()),
                                          WGPUBufferUsage_Storage);
 
@@ -115,6 +118,18 @@ void Compiler::allocate() {
     compiled_.bias =
         device_.create_buffer("bias", 16 * (1 + uint64_t{std::min(kMaxBiased, plan_.n_vocab * shape_.sequences)}), kUsage);
   }
+}
+
+// What is not activations is little, but for the logits to be read back and what choosing among them takes.
+ProgramSize Compiler::size() {
+  plan_slots();
+  lay_out();
+  const Activations& act = compiled_.activations;
+  const uint64_t readback = uint64_t{head_rows()} * act[compiled_.logits_slot].padded * 4;
+  const bool chooses = shape_.readout != Readout::None && shape_.readout != Readout::LastLogits && shape_.readout != Readout::AllLogits;
+  const uint64_t choice = chooses ? uint64_t{plan_.n_vocab} * 40 * shape_.sequences : 0;  // biases, the lists of a top-k
+  const uint64_t table_rows = uint64_t{shape_.rows} * plan_.n_embd * 4;                    // as floats, if the host gathers them
+  return {act.bytes() + 4 * sums_values() + readback + choice + table_rows + (32 << 10), act.largest_buffer()};
 }
 
 }  // namespace rwkvnative::webgpu

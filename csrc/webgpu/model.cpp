@@ -18,6 +18,8 @@ namespace {
 // same pieces with a budget and without.
 constexpr uint32_t kLeastRows = 8, kGoodRows = 72;
 
+uint32_t shorter(uint32_t rows) { return std::max(rows > kGoodRows ? kGoodRows : kLeastRows, rows / 2 / 8 * 8); }
+
 uint64_t staging_bytes(const Plan& plan) {
   return std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
 }
@@ -106,18 +108,12 @@ void DeviceModel::load_weights(const LoadOptions& options) {
   uint32_t& logits_rows = parts_->logits_rows;
   logits_rows = parts_->usual_logits_rows = usual_rows();
   rows = parts_->usual_rows = asked_rows_ != 0 ? asked_rows_ : logits_rows;
-  const auto chunk = [&] { return program_bytes(plan, rows, logits_rows); };
+  choose_rows();
   const auto working = [&] { return working_bytes(rows, logits_rows); };
   const auto halve = [&] {
-    rows = std::max(rows > kGoodRows ? kGoodRows : kLeastRows, rows / 2 / 8 * 8);
+    rows = shorter(rows);
     logits_rows = std::min(logits_rows, rows);
   };
-  // Where weights must stream, a chunk takes no more than a quarter of the budget from them; and where even two slots do not
-  // fit beside it, it is cut further. Logits take as much as all the rest, and few calls want many.
-  if (budget != 0 && plan.weight_bytes() + plan.weight_bytes() / 32 + working() > budget) {
-    logits_rows = std::min(logits_rows, kGoodRows);
-    while (rows > kGoodRows && chunk() > budget / 4) halve();
-  }
   for (;; halve()) {
     limits.working = working();
     try {
@@ -129,7 +125,7 @@ void DeviceModel::load_weights(const LoadOptions& options) {
   }
   loaded_usual_rows_ = parts_->usual_rows;
   loaded_rows_ = rows;
-  if (!parts_->weights->streams()) return;
+  if (!parts_->weights->streams() && !parts_->weights->table_on_host()) return;
   device.memory().set_budget(budget);
   parts_->stream =
       std::make_unique<WeightStream>(device, plan, *parts_->weights, limits.staging, options.progress);
@@ -137,15 +133,41 @@ void DeviceModel::load_weights(const LoadOptions& options) {
 
 // ---- chunks of a prompt
 
+// Of the Programs of a prompt: two for chunks, as its end reads results, and the shorter ones; or one for the logits of all.
+uint64_t DeviceModel::chunk_bytes(uint32_t rows, uint32_t logits_rows) const {
+  const bool has_head = std::any_of(parts_->plan->ops.begin(), parts_->plan->ops.end(), [](const Op& op) { return std::holds_alternative<HeadOp>(op); });
+  const auto bytes = [&](uint32_t n, Readout readout) {
+    return program_size(*parts_, {.rows = n, .sequences = 1, .readout = has_head ? readout : Readout::None}).bytes;
+  };
+  uint64_t prompt = 2 * bytes(rows, Readout::LastLogits);
+  for (const uint32_t n : short_rows(rows)) prompt += bytes(n, Readout::LastLogits);
+  return std::max(prompt, bytes(logits_rows, Readout::AllLogits)) + 2 * bytes(1, has_head ? Readout::Argmax : Readout::None);
+}
+
 uint64_t DeviceModel::working_bytes(uint32_t rows, uint32_t logits_rows) const {
+  return chunk_bytes(rows, logits_rows) + state_reserve(parts_->states->layout().bytes()) + 3 * staging_bytes(*parts_->plan);
+}
+
+// Under a budget. A layer that streams costs every token, a shorter chunk only prompts: everything stays if it can with any good
+// number of rows; and where it cannot, longer chunks take no more from the layers than an eighth of what streams anyway.
+void DeviceModel::choose_rows() {
+  uint32_t& rows = parts_->prefill_rows;
+  uint32_t& logits_rows = parts_->logits_rows;
   const Plan& plan = *parts_->plan;
-  return program_bytes(plan, 1, 1) + program_bytes(plan, rows, logits_rows) +
-         state_reserve(parts_->states->layout().bytes()) + 3 * staging_bytes(plan);
+  if (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + working_bytes(rows, logits_rows) <= budget_) return;
+  logits_rows = std::min(logits_rows, kGoodRows);  // as many bytes as all the rest, and few calls want many
+  const uint64_t weights = Weights::bytes_without_table(*parts_->device, plan, parts_->layout);
+  const auto wanted = [&](uint32_t n) { return weights + working_bytes(n, std::min(n, logits_rows)); };
+  const uint32_t least = std::min(rows, kGoodRows);
+  const uint64_t least_wanted = wanted(least);
+  const uint64_t most = least_wanted <= budget_ ? budget_ : least_wanted + (least_wanted - budget_) / 8;
+  while (rows > least && wanted(rows) > most) rows = std::max(least, shorter(rows));
+  logits_rows = std::min(logits_rows, rows);
 }
 
 bool DeviceModel::fits(uint32_t rows) const {
   const Plan& plan = *parts_->plan;
-  return program_bytes(plan, rows, 1) <= parts_->device->max_binding() &&
+  return program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).binding <= parts_->device->max_binding() &&
          (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + working_bytes(rows, 1) <= budget_);
 }
 
@@ -154,7 +176,7 @@ void DeviceModel::use_tuning() {
   const uint32_t rows = parts_->device->options().tuned.all.prefill_rows;
   if (rows != 0 && !fits(rows)) {
     throw OutOfDeviceMemory(message("[webgpu] ", parts_->device->info().name, ": ", kPrefillRows, "=", rows,
-                                    ": a chunk of so many tokens needs ", program_bytes(*parts_->plan, rows, 1),
+                                    ": a chunk of so many tokens needs ", program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).binding,
                                     " bytes in one binding, beside ", parts_->plan->weight_bytes() >> 20,
                                     " MiB of weights; the device has ", budget_ >> 20, " MiB and allows bindings of ",
                                     parts_->device->max_binding(), " bytes"));
@@ -167,7 +189,7 @@ std::vector<uint32_t> DeviceModel::prefill_choices() const {
   if (!parts_->weights || parts_->weights->streams()) return {};
   const uint32_t usual = most_rows();
   return chunk_lengths(
-      usual / 8, usual * 4, [&](uint32_t rows) { return program_bytes(*parts_->plan, rows, 1); },
+      usual / 8, usual * 4, [&](uint32_t rows) { return program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).bytes; },
       [&](uint32_t rows) { return fits(rows); });
 }
 
@@ -210,7 +232,9 @@ uint32_t DeviceModel::usual_rows() const {
 // Tiles of matrix products want many rows; mat-vecs gain nothing beyond a few.
 uint32_t DeviceModel::most_rows() const { return parts_->device->info().kind == DeviceKind::Software ? 128 : 1024; }
 
-std::vector<uint32_t> DeviceModel::short_rows() const {
+std::vector<uint32_t> DeviceModel::short_rows() const { return short_rows(parts_->prefill_rows); }
+
+std::vector<uint32_t> DeviceModel::short_rows(uint32_t below) const {
   // A chunk's Program takes 21 ms for 3 tokens (H200, 2.9B Q4_K_M): its tiles have 128 rows and its workgroups share none. These
   // are the last rows for which other kernels are chosen: mat-vecs of several columns (5.7 ms for 16 rows), and tiles of 64 (10 ms).
   // Others gain less than they cost to compile: 4 rows 3 ms, 32 rows 2 ms, and 256 rows, of the same tiles as a chunk, perhaps 5.
@@ -219,7 +243,7 @@ std::vector<uint32_t> DeviceModel::short_rows() const {
   // A software device's kernels are the same for any number of rows.
   const uint32_t chosen = wish != 0 ? wish : parts_->device->info().kind == DeviceKind::Software ? 0 : kShortRows;
   std::vector<uint32_t> rows;
-  for (uint32_t n = 2; n < parts_->prefill_rows; n *= 2)
+  for (uint32_t n = 2; n < below; n *= 2)
     if ((chosen & n) != 0) rows.push_back(n);
   return rows;
 }

@@ -46,7 +46,7 @@ class DeviceModel final : public LoadedModel {
   MemoryUse memory() const override;
   uint32_t most_drawn() const override;
   bool short_of_room() const override;
-  bool reads_file() const override { return parts_->weights && parts_->weights->table_on_host(); }
+  bool reads_file() const override { return parts_->stream && parts_->stream->reads_file(); }
   bool wants_reload() const override { return parts_->device->options().tuned.all.layout != parts_->layout; }
   void reload() override;
   void use_tuning() override;
@@ -54,8 +54,11 @@ class DeviceModel final : public LoadedModel {
 
  private:
   uint32_t usual_rows() const;
+  std::vector<uint32_t> short_rows(uint32_t below) const;  // than so many rows of a chunk
   uint32_t most_rows() const;  // that usual_rows() gives, where they fit a binding
+  uint64_t chunk_bytes(uint32_t rows, uint32_t logits_rows) const;
   uint64_t working_bytes(uint32_t rows, uint32_t logits_rows) const;
+  void choose_rows();
   bool fits(uint32_t rows) const;  // a chunk, beside the weights
   void load_weights(const LoadOptions& options);
   std::shared_ptr<LoadedParts> parts_;

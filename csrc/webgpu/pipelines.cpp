@@ -53,7 +53,8 @@ BindGroupLayoutHandle Pipelines::make_layout(const char* label, std::initializer
   descriptor.entryCount = raw.size();
   BindGroupLayoutHandle layout = device_.checked(
       label, [&] { return BindGroupLayoutHandle(dawn().DeviceCreateBindGroupLayout(device_.get(), &descriptor)); });
-  buffers_[layout.get()] = static_cast<uint32_t>(entries.size());
+  buffers_[layout.get()] = static_cast<uint32_t>(
+      std::count_if(entries.begin(), entries.end(), [](const Entry& entry) { return entry.type != WGPUBufferBindingType_Uniform; }));
   return layout;
 }
 
@@ -85,7 +86,7 @@ Pipelines::Pipelines(const Device& device) : device_(device), workers_(std::clam
   other_state_ = make_layout("other state", {{0, kWrite, true}});
   states_ = make_layout("states", {{0, kWrite}});
   sequences_ = make_layout("sequences", {{0, kRead, true}});
-  carry_ = make_layout("carry", {{0, kRead}, {1, kWrite}});
+  carry_ = make_layout("carry", {{0, kRead}, {1, kWrite}, {2, WGPUBufferBindingType_Uniform}});
   main_pipeline_ = make_pipeline_layout("main", {main_.get()});
   embed_pipeline_ = make_pipeline_layout("embed", {embed_.get()});
   main_halves_pipeline_ = make_pipeline_layout("main and halves", {main_halves_.get()});
@@ -189,7 +190,12 @@ const Kernel& Pipelines::request(const std::string& label, const std::string& ow
   auto made = std::make_unique<Kernel>();
   made->label = label;
   if (carries) made->carry_group = static_cast<uint32_t>(own_groups(bindings).size());
-  const std::string source = carries ? carrying(own_source, made->carry_group) : own_source;
+  std::string source = own_source;
+  if (carries) {
+    CarryingText text = carrying(own_source, made->carry_group);
+    source = std::move(text.source);
+    made->carry_workgroup = text.threads;
+  }
   const WGPUPipelineLayout layout = carries ? carrying_layout(bindings) : pipeline_layout(bindings);
   Kernel& kernel = *(kernels_[key] = std::move(made));
   workers_.add([this, &kernel, source, layout] {
@@ -288,7 +294,7 @@ BindGroupHandle Pipelines::bind(const std::string& label, Bindings bindings, std
 }
 
 BindGroupHandle Pipelines::bind_carry(std::span<const Range> ranges) const {
-  constexpr std::array<uint32_t, 2> kNumbers = {0, 1};
+  constexpr std::array<uint32_t, 3> kNumbers = {0, 1, 2};
   return bind("carry", carry_.get(), kNumbers, ranges);
 }
 

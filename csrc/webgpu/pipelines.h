@@ -34,6 +34,7 @@ struct Kernel {
   PipelineHandle pipeline;
   std::string error;
   uint32_t carry_group = 0;  // behind its own; 0: it does not carry
+  uint32_t carry_workgroup = 0;  // threads of a workgroup, if it does
   double seconds = 0;        // that compiling took
 };
 
@@ -67,7 +68,7 @@ class Pipelines {
                        std::span<const Range> ranges) const;
   // Whether what such a kernel binds leaves room for that group.
   bool can_carry(Bindings bindings) const;
-  // The group of a share that a kernel carries: where it is, where it goes.
+  // The group of a share that a kernel carries: where it is, where it goes, how many threads carry it.
   BindGroupHandle bind_carry(std::span<const Range> ranges) const;
 
  private:

@@ -16,8 +16,10 @@ uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Shape& shape)
     : model_(std::move(model)), shape_(shape), compiled_(compile(*model_, shape_)) {
   const bool reads_back = shape.readout != Readout::None;
-  // Where the host gathers the embedding rows it must know a token before it can begin the next.
-  flights_.resize(model_->weights->table_on_host() ? 1 : std::max(1u, model_->device->options().tuned.all.in_flight));
+  // Where the host gathers the embedding rows it must know a token before it can begin the next. And where weights stream a token is
+  // so long that one more is ahead enough, and each takes a state.
+  const uint32_t in_flight = std::max(1u, model_->device->options().tuned.all.in_flight);
+  flights_.resize(compiled_.table_rows ? 1 : model_->weights->streams() ? std::min(2u, in_flight) : in_flight);
   const uint32_t head_rows = shape.readout == Readout::AllLogits ? shape.rows : shape.sequences;
   for (Flight& flight : flights_) {
     if (!reads_back) continue;
@@ -41,13 +43,19 @@ void DeviceProgram::encode_states(WGPUCommandEncoder encoder, std::span<const Se
   }
 }
 
+// Whether a state is read that is not the one that is written: that needs no memory to be written besides its own.
+bool DeviceProgram::is_apart(const Sequence& sequence) {
+  const auto* in = static_cast<const DeviceState*>(sequence.state_in);
+  return in != nullptr && in != sequence.state_out && !in->fresh();
+}
+
 // The groups of a kernel that works on a part of one sequence's state.
 void DeviceProgram::bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const {
   const StateArena& arena = *model_->states;
   const auto& out = *static_cast<const DeviceState*>(sequence.state_out);
   const auto* in = static_cast<const DeviceState*>(sequence.state_in);
   if (in == nullptr || in->fresh()) in = &out;  // it was cleared in place
-  const StateArena::Slot& written = compiled_.reads_other_states ? out.back() : out.slot();
+  const StateArena::Slot& written = compiled_.reads_other_states && !is_apart(sequence) ? out.back() : out.slot();
   const auto layer = static_cast<uint32_t>(dispatch.layer);
   const uint32_t offset = arena.part_offset(written, dispatch.state_part);
   dawn().ComputePassEncoderSetBindGroup(pass, 1, arena.part_group(written, layer, dispatch.state_part), 1, &offset);
@@ -68,7 +76,8 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
     dawn().ComputePassEncoderSetBindGroup(pass, number, group.get(), 0, nullptr);
   }
   const auto run = [&](uint32_t x, uint32_t y) {
-    const uint32_t carrying = carries ? carrying_layers(uint64_t{x} * y) : 0;
+    const uint32_t carriers = carries ? std::max(1u, dispatch.carry.threads / dispatch.kernel->carry_workgroup) : 0;
+    const uint32_t carrying = carrying_layers(uint64_t{x} * y, carriers);
     dawn().ComputePassEncoderDispatchWorkgroups(pass, x, y, carrying + 1);
     carries = false;
   };
@@ -174,7 +183,7 @@ void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Seq
 void DeviceProgram::states_submitted(std::span<const Sequence> sequences) {
   if (table_) return table_->submitted();
   auto& out = *static_cast<DeviceState*>(sequences[0].state_out);
-  compiled_.reads_other_states ? out.flip() : out.set_written();
+  compiled_.reads_other_states && !is_apart(sequences[0]) ? out.flip() : out.set_written();
 }
 
 uint64_t DeviceProgram::scratch_bytes() const {

@@ -60,6 +60,7 @@ struct Compiled {
   std::vector<Dispatch> dispatches;
   std::vector<Run> runs;  // of the dispatches; empty if nothing streams
   Buffer carried_nowhere;  // for kernels that carry, in dispatches without a share
+  Buffer carrying_threads;  // kernels/carry.wgsl: kCarryStep, twice that and so on
   BindGroupHandle carries_nothing;
   Buffer table_rows;      // of the embedding table, for each row of the submit, if the host gathers them
   Buffer params, tokens, entries, bias, dummy;
@@ -119,6 +120,7 @@ class DeviceProgram final : public Program {
   // carries: its share of a unit too.
   void encode(WGPUComputePassEncoder pass, const Dispatch& dispatch, std::span<const Sequence> sequences, const Work& work,
               bool carries = false) const;
+  static bool is_apart(const Sequence& sequence);
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
@@ -127,6 +129,7 @@ class DeviceProgram final : public Program {
   // program_profile.cpp: microseconds of each dispatch, by device timestamps around it, or the wall clock of many repeats of it.
   std::vector<double> timestamps(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
   std::vector<double> wall_clock(std::span<const Sequence> sequences, const Work& work, std::vector<UploadTime>& uploads);
+  double time_uploads() const;  // microseconds of all units, one behind the other
   void time_upload(uint32_t unit, size_t first_op, EncoderHandle& encoder, std::vector<UploadTime>& uploads);
   bool chooses() const { return shape_.readout == Readout::Argmax || shape_.readout == Readout::Draw; }
   // program_results.cpp: bytes of the results of a submit, and where they are.
@@ -149,6 +152,11 @@ class DeviceProgram final : public Program {
 };
 
 // compile.cpp
+// What a program takes on the device, nearly, before any weights are loaded: bytes of all its buffers, and of its largest.
+struct ProgramSize {
+  uint64_t bytes = 0, binding = 0;
+};
+ProgramSize program_size(const LoadedParts& model, const Shape& shape);
 Compiled compile(const LoadedParts& model, const Shape& shape);
 // compile_draw.cpp
 uint32_t most_drawn(const Device& device, uint32_t n_vocab);

@@ -127,7 +127,7 @@ void DeviceProgram::prepare_bias(std::span<const Sequence> sequences, Work& work
 void DeviceProgram::prepare_states(std::span<const Sequence> sequences) {
   if (table_) {
     table_->prepare(sequences, sequence_rows_);
-  } else if (compiled_.reads_other_states) {
+  } else if (compiled_.reads_other_states && !is_apart(sequences[0])) {
     static_cast<DeviceState*>(sequences[0].state_out)->acquire_back();
   }
 }

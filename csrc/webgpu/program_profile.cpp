@@ -25,6 +25,22 @@ void DeviceProgram::time_upload(uint32_t unit, size_t first_op, EncoderHandle& e
   encoder = device.create_encoder("profile");
 }
 
+// Every run's unit in turn, without a wait between them.
+double DeviceProgram::time_uploads() const {
+  using Clock = std::chrono::steady_clock;
+  if (compiled_.runs.empty()) return 0;
+  const Device& device = *model_->device;
+  model_->stream->forget();
+  device.wait_idle();
+  const Clock::time_point start = Clock::now();
+  EncoderHandle encoder = device.create_encoder("uploads");
+  for (const Run& run : compiled_.runs)
+    if (run.unit != kNoUnit) model_->stream->before(run.unit, kNoUnit, encoder);
+  device.submit(std::move(encoder));
+  device.wait_idle();
+  return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
 OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   const auto lock = model_->states->lock();
   const Work work = prepare(sequences);
@@ -33,7 +49,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   const std::vector<double> microseconds = timestamps_work ? timestamps(sequences, work, uploads) : wall_clock(sequences, work, uploads);
   states_submitted(sequences);
   has_choice_ = has_choice_ || chooses();
-  OpTimes times{.ops = {}, .uploads = std::move(uploads), .timestamps = timestamps_work};
+  OpTimes times{.ops = {}, .uploads = std::move(uploads), .upload_microseconds = time_uploads(), .timestamps = timestamps_work};
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
     if (dispatch.grid == Grid::Bias && work.bias == 0) continue;

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "core/error.h"
+#include "core/pack.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -28,30 +29,21 @@ WeightStream::WeightStream(const Device& device, const Plan& plan, const Weights
   }
   // A quarter of what is free is left to others, the file's own pages among them.
   uint64_t room = std::min(device.options().host_cache, HostMemory::available() / 4 * 3);
-  const uint64_t alignment = std::max(kPage, device.host_alignment());
   for (uint32_t u = 0; u < sources_.size(); ++u) {
     Source& source = sources_[u];
     const Unit& unit = weights.units()[u];
-    if (source.groups.empty() || unit.bytes + alignment > room) continue;
-    try {
-      source.packed = std::make_shared<HostMemory>(unit.bytes, alignment);
-    } catch (const std::bad_alloc&) {
-      break;
-    }
-    room -= source.packed->size();
-    host_bytes_ += source.packed->size();
+    if (source.groups.empty()) continue;
+    const std::shared_ptr<HostMemory> memory = host_memory(unit.bytes, room);
+    if (!memory) continue;
     for (const WeightGroup* group : source.groups) {
-      pack_group(plan, *group, source.packed->data() + group->offset);
+      pack_group(plan, *group, memory->data() + group->offset);
       done += group->bytes;
       if (progress) progress(done, total);
     }
-    if (device.host_alignment() == 0) continue;
-    try {
-      source.imported = device.import_host(unit.name, source.packed, WGPUBufferUsage_CopySrc | WGPUBufferUsage_Storage);
-    } catch (const OutOfDeviceMemory&) {
-      // The driver pins no more; the rest goes through staging.
-    }
+    source.packed = memory;
+    source.imported = import(unit.name, memory);
   }
+  if (weights.table_on_host()) import_table(room);
   // Now, not in the middle of a token, which could not be done again.
   uint64_t row_bytes = 0;
   bool stages = false;
@@ -62,6 +54,49 @@ WeightStream::WeightStream(const Device& device, const Plan& plan, const Weights
       for (const PlacedRows& rows : group->rows) row_bytes = std::max(row_bytes, uint64_t{rows.row_vec4s} * 16);
   }
   if (stages) staging_.reserve(row_bytes);
+}
+
+std::shared_ptr<HostMemory> WeightStream::host_memory(uint64_t bytes, uint64_t& room) {
+  const uint64_t alignment = std::max(kPage, device_.host_alignment());
+  if (bytes + alignment > room) return nullptr;
+  try {
+    auto memory = std::make_shared<HostMemory>(bytes, alignment);
+    room -= memory->size();
+    host_bytes_ += memory->size();
+    return memory;
+  } catch (const std::bad_alloc&) {
+    room = 0;
+    return nullptr;
+  }
+}
+
+Buffer WeightStream::import(const std::string& name, std::shared_ptr<const HostMemory> memory) const {
+  if (device_.host_alignment() == 0) return {};
+  try {
+    return device_.import_host(name, std::move(memory), WGPUBufferUsage_CopySrc | WGPUBufferUsage_Storage);
+  } catch (const OutOfDeviceMemory&) {
+    return {};  // the driver pins no more; the rest goes through staging
+  }
+}
+
+// A token reads one row of it: too little to be worth memory of the device, and nothing that the host would have to wait for.
+void WeightStream::import_table(uint64_t& room) {
+  if (device_.host_alignment() == 0) return;
+  const auto embed = std::find_if(plan_.ops.begin(), plan_.ops.end(), [](const Op& op) { return std::holds_alternative<EmbedOp>(op); });
+  const TensorId id = std::get<EmbedOp>(*embed).table;
+  const Tensor& table = plan_.tensor(id);
+  const uint64_t row_bytes = packed_row_bytes(table.type, table.ne0);
+  const std::shared_ptr<HostMemory> memory = host_memory(row_bytes * table.ne1, room);
+  if (!memory) return;
+  WeightGroup rows;
+  rows.rows.push_back({id, 0, static_cast<uint32_t>(table.ne1), 0, static_cast<uint32_t>(row_bytes / 16)});
+  pack_group(plan_, rows, memory->data());
+  table_ = import("embedding table", memory);
+}
+
+bool WeightStream::reads_file() const {
+  return (weights_.table_on_host() && !table_) ||
+         std::any_of(sources_.begin(), sources_.end(), [](const Source& source) { return !source.groups.empty() && !source.packed; });
 }
 
 WeightStream::~WeightStream() {

@@ -30,6 +30,11 @@ class WeightStream {
   // Whether a dispatch that has this share of a unit is to copy it: not if the unit is in its slot already. To be called for all
   // shares in their order; then commands after the last of them find the unit there.
   bool carry(const Carry& share);
+  // The rows of the embedding table as the device sees them in host memory, one behind the other; null if it does not, or has the
+  // table itself.
+  WGPUBuffer table() const { return table_.get(); }
+  // Whether the file is read again while the model runs.
+  bool reads_file() const;
   // `unit` as the device sees it in host memory; null if it does not.
   WGPUBuffer imported(uint32_t unit) const { return sources_[unit].imported.get(); }
   // To be called if an encoder that before() was given is not submitted.
@@ -47,6 +52,10 @@ class WeightStream {
     Buffer imported;                           // `packed` as the device sees it
   };
   bool is_there(uint32_t unit) const { return held_[weights_.units()[unit].slot] == unit; }
+  // Memory of the host for `bytes` of a unit or the table, if `room` has them; else null.
+  std::shared_ptr<HostMemory> host_memory(uint64_t bytes, uint64_t& room);
+  Buffer import(const std::string& name, std::shared_ptr<const HostMemory> memory) const;
+  void import_table(uint64_t& room);
   void copy(uint32_t unit, WGPUCommandEncoder encoder);
   void stage(uint32_t unit, EncoderHandle& encoder);
 
@@ -55,6 +64,7 @@ class WeightStream {
   const Weights& weights_;
   std::vector<Source> sources_;  // of each unit; empty for those that stay
   std::vector<uint32_t> held_;   // unit in each slot
+  Buffer table_;
   bool carrying_ = false;        // a unit whose last share is yet to come
   uint64_t host_bytes_ = 0;
   Staging staging_;

@@ -96,6 +96,14 @@ Weights::Weights(const Device& device, const Plan& plan, const WeightLimits& lim
   upload(plan, limits.staging, progress);
 }
 
+uint64_t Weights::bytes_without_table(const Device& device, const Plan& plan, uint32_t layout) {
+  Weights weights(device);
+  weights.group(plan, UINT64_MAX, layout);
+  uint64_t bytes = weights.demand(0).always;
+  for (const Unit& unit : weights.units_) bytes += unit.bytes;
+  return bytes;
+}
+
 Demand Weights::demand(uint64_t working) const {
   Demand demand{.always = 0, .table = 0, .working = working};
   for (size_t op = 0; op < ops_.size(); ++op) {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/residency.h"
 #include "webgpu/device.h"
-#include "webgpu/residency.h"
 
 namespace rwkvnative::webgpu {
 
@@ -44,6 +44,9 @@ class Weights {
   Weights(const Device& device, const Plan& plan, const WeightLimits& limits,
           const std::function<void(uint64_t, uint64_t)>& progress);
 
+  // Bytes that everything takes in the device's layout but the embedding table, which the host may keep, and whole units take.
+  static uint64_t bytes_without_table(const Device& device, const Plan& plan, uint32_t layout);
+
   // Groups of an op: [0] the vectors of Embed and Head, everything of ShiftMix and Wkv7; then the pieces of matrices.
   // ShiftMix, Linear and perhaps Wkv7 in a row share one group where it fits a binding: see merged(). Embed has no pieces if
   // table_on_host().
@@ -62,6 +65,7 @@ class Weights {
   std::vector<const WeightGroup*> each_group() const;
 
  private:
+  explicit Weights(const Device& device) : device_(device) {}
   void group(const Plan& plan, uint64_t head_limit, uint32_t layout);
   Demand demand(uint64_t working) const;
   void place();

@@ -82,7 +82,8 @@ class UploadTime(TypedDict):
 
 class StepProfile(TypedDict):
     """A step of `rows` tokens. step_seconds: wall clock from step to step, tickets in flight; submit_seconds: the host's work in
-    it; alone_seconds: submitted and waited for. timestamps: the ops' times are the device's own, else wall clock."""
+    it; alone_seconds: submitted and waited for; upload_microseconds: of all uploads one behind the other, without waits between
+    them, 0 where that is not timed. timestamps: the ops' times are the device's own, else wall clock."""
 
     rows: int
     sequences: int
@@ -92,6 +93,7 @@ class StepProfile(TypedDict):
     alone_seconds: float
     ops: list[OpTime]
     uploads: list[UploadTime]
+    upload_microseconds: float
 
 def dtypes() -> list[DTypeInfo]: ...
 def devices() -> list[DeviceInfo]: ...

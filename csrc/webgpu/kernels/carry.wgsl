@@ -3,18 +3,19 @@
 // $GROUP: the bind group behind the kernel's own; $THREADS: of a workgroup.
 @group($GROUP) @binding(0) var<storage, read> carried: array<vec4<u32>>;
 @group($GROUP) @binding(1) var<storage, read_write> carried_to: array<vec4<u32>>;
-
-// The link is full with so few threads, each with four loads under way.
-const kCarrierThreads = 4096u;
+@group($GROUP) @binding(2) var<uniform> carrying_threads: vec4<u32>;  // x
 
 fn carry(workgroup: vec3<u32>, grid: vec3<u32>, thread: u32) {
-  let carriers = min(max(1u, kCarrierThreads / $THREADS), grid.x * grid.y * (grid.z - 1u));
+  let carriers = min(max(1u, carrying_threads.x / $THREADS), grid.x * grid.y * (grid.z - 1u));
   let carrier = (workgroup.z * grid.y + workgroup.y) * grid.x + workgroup.x;
   if (carrier >= carriers) { return; }
   let count = arrayLength(&carried);
   let stride = carriers * $THREADS;
+  // Nothing in a round depends on anything: a load that only its own condition needs would be made after the store before it, and
+  // wait for the link alone.
+  let whole = count / (4u * stride) * (4u * stride);
   var at = carrier * $THREADS + thread;
-  for (; at + 3u * stride < count; at += 4u * stride) {
+  for (; at < whole; at += 4u * stride) {
     let a = carried[at];
     let b = carried[at + stride];
     let c = carried[at + 2u * stride];
