@@ -63,8 +63,14 @@ uint32_t carrying_threads(double bytes, double time, const Tuning& tuning) {
   return std::max(1u, steps) * kCarryStep;
 }
 
-std::vector<Share> carried_shares(const std::vector<double>& times, uint64_t bytes, uint64_t limit, const Tuning& tuning) {
-  const auto share = [&](double time, double part) -> Share {
+std::vector<Share> carried_shares(const std::vector<Carrier>& carriers, uint64_t bytes, uint64_t limit, const Tuning& tuning) {
+  // Up to 1, kernels copy for their weight's part of that; up to 2, the lighter ones take what is left of their times; then all go on
+  // alike.
+  const auto part_of = [](double weight, double level) {
+    return level <= 1 ? weight * level : level <= 2 ? weight + (1 - weight) * (level - 1) : level - 1;
+  };
+  const auto share = [&](const Carrier& carrier, double level) -> Share {
+    const double time = carrier.time, part = part_of(carrier.weight, level);
     const double wanted = std::min(1e15, std::max(0.0, part * time - tuning.carry_start / 10.0) * kLinkBytes);
     if (wanted == 0) return {};
     const uint32_t threads = carrying_threads(wanted, time, tuning);
@@ -72,9 +78,9 @@ std::vector<Share> carried_shares(const std::vector<double>& times, uint64_t byt
     const uint64_t rounds = (static_cast<uint64_t>(wanted) + round - 1) / round;
     return {std::min(rounds, limit / round) * round, threads};
   };
-  const auto sum = [&](double part) {
+  const auto sum = [&](double level) {
     uint64_t all = 0;
-    for (const double time : times) all += share(time, part).bytes;
+    for (const Carrier& carrier : carriers) all += share(carrier, level).bytes;
     return all;
   };
   double low = 0, high = 1;
@@ -84,8 +90,8 @@ std::vector<Share> carried_shares(const std::vector<double>& times, uint64_t byt
   }
   for (int i = 0; i < 40; ++i) (sum((low + high) / 2) < bytes ? low : high) = (low + high) / 2;
   std::vector<Share> shares;
-  for (const double time : times) {
-    shares.push_back(share(time, high));
+  for (const Carrier& carrier : carriers) {
+    shares.push_back(share(carrier, high));
     shares.back().bytes = std::min(shares.back().bytes, bytes);
     bytes -= shares.back().bytes;
   }

@@ -50,9 +50,9 @@ void Compiler::add_carries() {
   bool any = false;
   const uint32_t steps = ceil_div(tuning.carry_threads, kCarryStep);
   compiled_.carrying_threads = device_.create_buffer("carrying threads", kUniform * steps, WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst);
-  std::vector<uint32_t> numbers(kUniform / 4 * steps);
-  for (uint32_t i = 0; i < steps; ++i) numbers[kUniform / 4 * i] = kCarryStep * (i + 1);
-  device_.write(compiled_.carrying_threads.get(), 0, std::as_bytes(std::span(numbers)));
+  std::vector<uint32_t> uniforms(kUniform / 4 * steps);
+  for (uint32_t i = 0; i < steps; ++i) uniforms[kUniform / 4 * i] = kCarryStep * (i + 1);
+  device_.write(compiled_.carrying_threads.get(), 0, std::as_bytes(std::span(uniforms)));
   const auto threads_range = [&](uint32_t threads) {
     return Pipelines::Range{compiled_.carrying_threads.get(), kUniform * (threads / kCarryStep - 1), 16};
   };
@@ -63,25 +63,27 @@ void Compiler::add_carries() {
     // Runs that come to the same target: one that streams, and what stays behind it.
     for (end = begin + 1; end < runs.size() && runs[end].unit == kNoUnit;) ++end;
     if (target == kNoUnit || !model_.stream->imported(target)) continue;
-    std::vector<size_t> carriers;
-    std::vector<double> times;
+    std::vector<size_t> numbers;
+    std::vector<Carrier> carriers;
     for (size_t r = begin; r < end; ++r) {
       for (size_t i = runs[r].begin; i < runs[r].end && !reads_slot(runs[r]); ++i) {
         if (!can_carry(i)) continue;
-        carriers.push_back(i);
+        numbers.push_back(i);
         const Dispatch& dispatch = compiled_.dispatches[i];
         const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles;
-        times.push_back(estimated_microseconds(dispatch.cost, of_head ? head_rows() : shape_.rows, shape_.sequences));
+        const double time = estimated_microseconds(dispatch.cost, of_head ? head_rows() : shape_.rows, shape_.sequences);
+        // Products of tiles fill the device: what copies beside them delays some of their workgroups.
+        carriers.push_back({time, texts_[i].bindings == Bindings::Product ? tuning.carry_products / 100.0 : 1.0});
       }
     }
-    const std::vector<Share> shares = carried_shares(times, units[target].bytes, limit, tuning);
+    const std::vector<Share> shares = carried_shares(carriers, units[target].bytes, limit, tuning);
     if (shares.empty()) continue;  // bindings too small
     uint64_t offset = 0;
     Carry* last = nullptr;
     for (size_t c = 0; c < carriers.size(); offset += shares[c++].bytes) {
       const auto [bytes, threads] = shares[c];
       if (bytes == 0) continue;
-      Carry& carry = compiled_.dispatches[carriers[c]].carry;
+      Carry& carry = compiled_.dispatches[numbers[c]].carry;
       const Pipelines::Range ranges[] = {{model_.stream->imported(target), offset, bytes},
                                          {model_.weights->slot(units[target].slot), offset, bytes},
                                          threads_range(threads)};

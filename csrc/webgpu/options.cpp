@@ -77,6 +77,7 @@ const std::map<std::string_view, Constant>& constants() {
       {kPrefillRows, {&Tuning::prefill_rows, 0, kMostPrefillRows, false, false}},
       {"carry_threads", {&Tuning::carry_threads, 512, 16384, true, false}},
       {"carry_start", {&Tuning::carry_start, 0, 1000, false, false}},
+      {"carry_products", {&Tuning::carry_products, 0, 100, false, false}},
       {"carry_spare", {&Tuning::carry_spare, 0, 10000, false, false}},
       {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},
       {"mix_rows", {&Tuning::mix_rows, 1, 8, false, true}},
