@@ -1,4 +1,5 @@
-"""Builds and runs tests/native: the CPU kernels of every instruction set against the reference kernels, and the threads of jobs.
+"""Builds and runs tests/native: the CPU kernels of every instruction set against the reference kernels, the threads of jobs, and how
+streamed bytes are shared out.
 
 Kernels natively for this processor's sets; for arm64 with Debian's cross compiler under qemu, which .ci/run installs. Elsewhere a
 missing cross compiler skips (an arm64 machine runs its own kernels natively); in CI on x86-64 it is a failure.
@@ -63,3 +64,9 @@ def test_workers(tmp_path):
     check([program], 7)
     if sys.platform == "linux":
         check([program, "scarce"], 3)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_carry_shares(tmp_path):
+    """How the bytes of a streamed layer are shared out among the kernels that carry them."""
+    check([str(build(tmp_path, "carry_shares_test"))], 10)

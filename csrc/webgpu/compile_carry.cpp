@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "webgpu/carry_shares.h"
 #include "webgpu/compile.h"
 
 namespace rwkvnative::webgpu {
