@@ -7,6 +7,7 @@ namespace rwkvnative::webgpu {
 namespace {
 
 constexpr double kLinkBytes = 50e3;   // a microsecond: PCIe 5 x16. Over a slower link more threads than need be carry
+constexpr double kStart = 3;          // microseconds until bytes flow
 constexpr uint64_t kRoundBytes = 64;  // of a thread: kernels/carry.wgsl
 
 // To copy so many bytes beside a kernel of so many microseconds: a multiple of kCarryStep.
@@ -26,7 +27,7 @@ std::vector<Share> carried_shares(const std::vector<Carrier>& carriers, uint64_t
   };
   const auto share = [&](const Carrier& carrier, double level) -> Share {
     const double time = carrier.time, part = part_of(carrier.weight, level);
-    const double wanted = std::min(1e15, std::max(0.0, part * time - tuning.carry_start / 10.0) * kLinkBytes);
+    const double wanted = std::min(1e15, std::max(0.0, part * time - kStart) * kLinkBytes);
     if (wanted == 0) return {};
     const uint32_t threads = carrying_threads(wanted, time, tuning);
     const uint64_t round = uint64_t{threads} * kRoundBytes;

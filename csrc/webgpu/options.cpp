@@ -76,7 +76,6 @@ const std::map<std::string_view, Constant>& constants() {
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
       {kPrefillRows, {&Tuning::prefill_rows, 0, kMostPrefillRows, false, false}},
       {"carry_threads", {&Tuning::carry_threads, 512, 16384, true, false}},
-      {"carry_start", {&Tuning::carry_start, 0, 1000, false, false}},
       {"carry_products", {&Tuning::carry_products, 0, 100, false, false}},
       {"carry_spare", {&Tuning::carry_spare, 0, 10000, false, false}},
       {"mix_lanes", {&Tuning::mix_lanes, 1, 32, true, true}},

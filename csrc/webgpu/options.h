@@ -67,9 +67,8 @@ struct Tuning {
   uint32_t in_flight = 4;         // tickets
   uint32_t prefill_rows = 0;      // tokens of a chunk of a prompt; 0: chosen
   uint32_t carry_threads = 4096;  // the most that copy streamed weights beside a kernel: carry.h
-  uint32_t carry_start = 30;      // tenths of a microsecond until bytes flow
-  uint32_t carry_products = 50;   // percent with which the time of products of tiles counts for that
-  uint32_t carry_spare = 100;     // percent of the threads that fill the link in a share's part of its kernel's time
+  uint32_t carry_spare = 100;     // percent of those in proportion to the part of its kernel's time that a share takes
+  uint32_t carry_products = 100;  // percent with which the time of products of tiles counts as long as others have time
 };
 
 // What a mat-vec does with its weights, for the profiler: everything; reads them, but does not decode; uses constants instead.
