@@ -135,7 +135,7 @@ def measure(engine: _core.Engine, tokens: int, rows: int | None, warm: float) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="2.9b:q4_k_m", help="a random model, as `rwkvnative bench --random` takes it")
-    parser.add_argument("--percent", type=float, nargs="+", default=[25, 40, 55, 70, 85, 100, 110, 120])
+    parser.add_argument("--percent", type=float, nargs="+", default=[25, 40, 55, 70, 85, 100, 105, 115])
     parser.add_argument("--copies", type=float, nargs="+", default=[])
     parser.add_argument("--staging", type=float, nargs="+", default=[])
     parser.add_argument("--device", default="webgpu")

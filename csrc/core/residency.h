@@ -1,8 +1,8 @@
 // Which weights stay on the device and which pass through it.
 //
 // A *unit* stays or streams as a whole: a layer, or a piece of the head of about a layer's size. Streamed units go through
-// slots in turn, so that one can be written while another is read. The rows of the embedding table that a submit needs are
-// gathered by the host as soon as anything must go.
+// slots in turn, so that one can be written while another is read. The embedding table is the host's as soon as anything
+// must go: it gathers the rows that a submit needs, or the device reads them where they are.
 #pragma once
 
 #include <cstdint>
