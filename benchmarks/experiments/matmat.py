@@ -1,11 +1,11 @@
 """A Q4_K matrix times many rows of float16 activations by subgroup matrices: tiles and ways of loading that the engine does not have,
 beside those that it has.
 
-    python benchmarks/experiments/matmat.py [--shape key] [--rows 64] [--seconds 40]
+    python benchmarks/experiments/matmat.py [--shape key output] [--rows 64] [--seconds 40]
 
 Weights in the engine's layout of rows, decoded on their way into workgroup memory; each variant is held against numpy. A line: rows,
 tile (rows x outputs x inputs at a time, subgroups over rows/outputs/inputs, where activations come from, slices and steps in turn,
-padding, tiles of activations asked for early), workgroups that share a tile, microseconds of the product and of it with the pass that
+padding, tiles of activations asked for early, matrices of 16 x 8 x 8, sums stored as tiles), workgroups that share a tile, microseconds of the product and of it with the pass that
 adds up, Tflop/s. "-loads" and the like leave something out, to see what a kernel waits for: their results are wrong. Copies of the
 matrix that together are larger than any cache are read in turn, one dependent dispatch each. Everything is compiled before the device
 is warmed up, for it slows down within milliseconds. --null compiles for a device that does nothing, wherever there is no subgroup
@@ -42,6 +42,13 @@ class Tile:
     without: str = ""  # loads, decode, product, store
     packed: bool = False  # as if the weights lay in the order in which they are loaded
     early: int = 0  # inputs / 16 of a step whose activations are asked for before its weights are decoded; the others one ahead
+    short: bool = False  # matrices of 16 x 8 x 8 instead of 16 x 16 x 16: rows of 16 bytes, of which eight are a whole line
+    tiled_sums: bool = False  # sums lie in memory as whole tiles of 16 x 16, not row by row
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """Outputs and inputs of a matrix; its rows are 16."""
+        return (8, 8) if self.short else (16, 16)
 
     @property
     def threads(self) -> int:
@@ -55,6 +62,7 @@ class Tile:
     def __str__(self) -> str:
         text = f"{self.rows}x{self.outs}x{self.step} {self.down}/{self.along}/{self.inner} {self.acts} "
         text += f"s{self.slices} a{self.ahead} p{self.pad} e{self.early}" + (" packed" if self.packed else "")
+        text += (" 16x8x8" if self.short else "") + (" tiled sums" if self.tiled_sums else "")
         return text + (f" -{self.without}" if self.without else "")
 
 
@@ -161,21 +169,27 @@ REDUCE = """@group(0) @binding(0) var<storage, read_write> sums: array<f32>;
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let at = id.y * shape.x + id.x;
+  let place = at;
   var sum = 0.0;
-  for (var split = 0u; split < shape.y; split++) { sum += sums[at + split * shape.z]; }
+  for (var split = 0u; split < shape.y; split++) { sum += sums[place + split * shape.z]; }
   out[at] = sum * (1.0 / 16.0);
 }"""
 
 
 def kernel(tile: Tile) -> str:
-    down, along = tile.rows // tile.down // 16, tile.outs // tile.along // 16
-    assert down and along and tile.rows % (16 * tile.down) == 0 and tile.outs % (16 * tile.along) == 0
+    nn, kk = tile.matrix
+    down, along = tile.rows // tile.down // 16, tile.outs // tile.along // nn
+    assert down and along and tile.rows % (16 * tile.down) == 0 and tile.outs % (nn * tile.along) == 0
     assert tile.outs * tile.step // 32 % tile.threads == 0
     declare, store, multiply = [], [], []
     for i in range(down):
         for j in range(along):
-            declare.append(f"var sum_{i}_{j}: subgroup_matrix_result<f32, 16, 16>;")
-            store.append(f"subgroupMatrixStore<row_major>(&sums, at + {16 * i}u * shape.outs + {16 * j}u, sum_{i}_{j}, shape.outs);")
+            declare.append(f"var sum_{i}_{j}: subgroup_matrix_result<f32, {nn}, 16>;")
+            if tile.tiled_sums:
+                at = f"(at / 16u / shape.outs + {i}u) * 16u * shape.outs + (at % shape.outs / 16u + {j}u) * 256u"
+                store.append(f"subgroupMatrixStore<row_major>(&sums, {at}, sum_{i}_{j}, 16u);")
+            else:
+                store.append(f"subgroupMatrixStore<row_major>(&sums, at + {16 * i}u * shape.outs + {nn * j}u, sum_{i}_{j}, shape.outs);")
     done = ""
     if tile.inner > 1:
         assert tile.down == 1
@@ -189,7 +203,7 @@ def kernel(tile: Tile) -> str:
                              f"for (var l = 0u; l < {tile.inner}u; l++) {{ sum += done[l * {each}u + e]; }} "
                              f"sums[(split * shape.rows + row + {16 * i}u + e % 256u / 16u) * shape.outs + "
                              f"first + e / 256u * (kOuts / {tile.along}u) + {16 * j}u + e % 16u] = sum; }}")
-    ks = list(range(0, tile.step, 16 * tile.inner))
+    ks = list(range(0, tile.step, kk * tile.inner))
 
     def offset(k: int) -> str:
         return f"{k}u" if tile.inner == 1 else f"{k}u + inner * 16u"
@@ -198,8 +212,8 @@ def kernel(tile: Tile) -> str:
         rows = f"(row + down * (kRows / {tile.down}u)"
         at = {"memory": "&slice, base + left + {i}u * kRowHalves + {k}, kRowHalves",
               "rows": "&act, " + rows + " + {i}u) * shape.inputs + step * kStep + {k}, shape.inputs",
-              "tiles": "&act, (" + rows + ") / 16u + {j}u) * (shape.inputs / 16u) * 256u + (step * kStep + {k}) * 16u, 16u"}[tile.acts]
-        return [f"let a{k}_{i} = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(" + at.format(i=16 * i, j=i, k=offset(k)) + ");"
+              "tiles": "&act, (" + rows + ") / 16u + {j}u) * (shape.inputs / 16u) * 256u + (step * kStep + {k}) * 16u, " + f"{kk}u"}[tile.acts]
+        return [f"let a{k}_{i} = subgroupMatrixLoad<subgroup_matrix_left<f16, {kk}, 16>, row_major>(" + at.format(i=16 * i, j=i, k=offset(k)) + ");"
                 for i in range(down)]
 
     early = [line for k in ks[: tile.early] for line in left_loads(k)]
@@ -209,8 +223,8 @@ def kernel(tile: Tile) -> str:
         elif n + 1 < len(ks) and n + 1 >= tile.early:
             multiply += left_loads(ks[n + 1])
         for j in range(along):
-            multiply.append(f"let b{k}_{j} = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>"
-                            f"(&slice, base + right + {16 * j}u * kRowHalves + {offset(k)}, kRowHalves);")
+            multiply.append(f"let b{k}_{j} = subgroupMatrixLoad<subgroup_matrix_right<f16, {nn}, {kk}>, col_major>"
+                            f"(&slice, base + right + {nn * j}u * kRowHalves + {offset(k)}, kRowHalves);")
         for i in range(down):
             for j in range(along):
                 multiply.append(f"sum_{i}_{j} = subgroupMatrixMultiplyAccumulate(a{k}_{i}, b{k}_{j}, sum_{i}_{j});")
@@ -302,9 +316,9 @@ class Problem:
         n = max(2, -(-cache_bytes // record.nbytes))
         self.weights = [device.create_buffer_with_data(data=record, usage=USAGE.STORAGE) for _ in range(n)]
         self.x = rng.standard_normal((max_rows, inputs)).astype(np.float16)
-        tiled = self.x.reshape(max_rows // 16, 16, inputs // 16, 16).transpose(0, 2, 1, 3)
+        tiled = {name: self.x.reshape(max_rows // 16, 16, inputs // n, n).transpose(0, 2, 1, 3) for name, n in (("tiles", 16), ("short tiles", 8))}
         self.act = {name: device.create_buffer_with_data(data=np.ascontiguousarray(values), usage=USAGE.STORAGE)
-                    for name, values in (("rows", self.x), ("tiles", tiled))}
+                    for name, values in (("rows", self.x), *tiled.items())}
 
     def expected(self, rows: int, n: int) -> np.ndarray:
         """[rows, n] of the outputs."""
@@ -353,14 +367,15 @@ class Run:
         shape = [problem.inputs // 32, problem.stride, outs, splits, steps, -(-steps // splits), problem.inputs, self.rows_alloc]
         self.shapes = [device.create_buffer_with_data(data=np.array(v, np.uint32), usage=USAGE.UNIFORM)
                        for v in (shape, [outs, splits, self.rows_alloc * outs, 0])]
-        self.texts = (kernel(tile), REDUCE)
+        of_tiles = "let place = id.y / 16u * 16u * shape.x + id.x / 16u * 256u + id.y % 16u * 16u + id.x % 16u;"
+        self.texts = (kernel(tile), REDUCE.replace("let place = at;", of_tiles) if tile.tiled_sums else REDUCE)
 
     def finish(self, pipelines: dict) -> None:
         for text in self.texts:
             if text not in pipelines:
                 pipelines[text] = pipeline_of(self.device, text)
         self.product, self.reduce = (pipelines[text] for text in self.texts)
-        act = self.problem.act["tiles" if self.tile.acts == "tiles" else "rows"]
+        act = self.problem.act["rows" if self.tile.acts != "tiles" else "short tiles" if self.tile.short else "tiles"]
         self.groups = [group_of(self.device, self.product, w, act, self.sums, self.shapes[0]) for w in self.problem.weights]
         self.reduce_group = group_of(self.device, self.reduce, self.sums, self.out, self.shapes[1])
 
@@ -385,7 +400,7 @@ class Run:
     def error(self) -> float:
         self.run(1, True)
         outs = self.problem.outs
-        n, rows = 64, min(self.rows, 64)
+        n, rows = 256, min(self.rows, 256)
         got = np.frombuffer(self.device.queue.read_buffer(self.out, 0, 4 * rows * outs), np.float32).reshape(rows, outs)[:, :n]
         expected = self.problem.expected(rows, n)
         return float(np.abs(got - expected).max() / np.abs(expected).max())
@@ -406,9 +421,12 @@ def variants(rows: int) -> list[tuple[Tile, list[int]]]:
         return [(Tile(16, 32, 64, 1, 1, acts="tiles"), [1056, 2112])]
     if rows > 64:
         tiles = Tile(128, 128, 64, 2, 2, acts="tiles")
-        found = [(BASE[128], [264, 528]), (replace(BASE[128], ahead=2), [264]), (Tile(128, 128, 64, 2, 2), [264])]
-        found += [(replace(tiles, early=e), [264]) for e in (0, 1, 2)] + [(replace(tiles, down=1, along=4), [264])]
-        found += [(replace(tiles, outs=64, along=1, early=1), [264]), (replace(tiles, outs=256, along=4), [264])]
+        found = [(replace(tiles, early=1), [264]), (replace(tiles, early=1, tiled_sums=True), [264]), (replace(tiles, early=1, without="end"), [264])]
+        found += [(BASE[128], [264, 528]), (replace(BASE[128], ahead=2), [264]), (Tile(128, 128, 64, 2, 2), [264])]
+        found += [(replace(tiles, early=e), [264]) for e in (0, 2)] + [(replace(tiles, down=d, along=4 // d), [264]) for d in (1, 4)]
+        found += [(replace(tiles, outs=64, along=1), [264, 528]), (replace(tiles, outs=256, along=4), [264])]
+        found += [(replace(x, short=True), [264]) for x in (tiles, replace(tiles, early=1), replace(tiles, outs=64, along=1))]
+        found += [(replace(tiles, without=w), [264]) for w in ("left", "decode", "loads", "barriers", "end")]
         if rows > 256:
             found += [(replace(tiles, rows=256, down=4), [264]), (replace(tiles, rows=256, down=4, outs=64, along=1), [264])]
         return found
@@ -426,10 +444,10 @@ def variants(rows: int) -> list[tuple[Tile, list[int]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", default="key", choices=SHAPES)
+    parser.add_argument("--shape", nargs="+", default=["key"], choices=SHAPES)
     parser.add_argument("--rows", type=int, nargs="+", default=[64])
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after so many")
-    parser.add_argument("--few", action="store_true", help="of the variants the first only")
+    parser.add_argument("--few", action="store_true", help="of the variants the first three only")
     parser.add_argument("--null", action="store_true", help="compile with the null backend only")
     args = parser.parse_args()
     started = time.perf_counter()
@@ -441,7 +459,7 @@ def main() -> None:
         return
     sums = device.create_buffer(size=1 << 28, usage=USAGE.STORAGE)
     out = device.create_buffer(size=4 * 10240 * 2048, usage=USAGE.STORAGE | USAGE.COPY_SRC)
-    problems = {args.shape: Problem(device, *SHAPES[args.shape], max(256, *args.rows), 100 << 20)}
+    problems = {shape: Problem(device, *SHAPES[shape], max(256, *args.rows), 100 << 20) for shape in args.shape}
     runs: list[Run] = []
 
     def add(shape: str, rows: int, grid: list[tuple[Tile, list[int]]]) -> None:
@@ -457,8 +475,9 @@ def main() -> None:
                     runs.append(Run(device, problems[shape], shape, tile, rows, splits, sums, out))
                 seen.add((tile, splits))
 
-    for rows in args.rows:
-        add(args.shape, rows, variants(rows)[:5] if args.few else variants(rows))
+    for shape in args.shape:
+        for rows in args.rows:
+            add(shape, rows, variants(rows)[:3] if args.few else variants(rows))
     pipelines: dict = {}
     for r in runs:
         if time.perf_counter() - started < 0.7 * args.seconds:
@@ -471,7 +490,7 @@ def main() -> None:
         if key not in errors and not r.tile.without and not r.tile.packed:
             errors[key] = r.error()
     print("largest error", max(errors.values()), [str(k) for k, v in errors.items() if v > 0.01], f"{time.perf_counter() - started:.0f} s", flush=True)
-    end = time.perf_counter() + 0.5
+    end = time.perf_counter() + 0.6
     while time.perf_counter() < end:
         runs[0].run(200, True)
     for i, r in enumerate(runs):
