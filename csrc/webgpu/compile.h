@@ -22,6 +22,7 @@ enum class MatMat : uint32_t {
   Float,   // float32
 };
 
+constexpr uint32_t kTiledRows = 64;      // of the largest tile of a product whose weights are kept tiles
 constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }

@@ -15,6 +15,7 @@ constexpr uint32_t kPartWords = 24;      // of kernels/matmat.wgsl's Part
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
+constexpr uint32_t kDirectRows = 512;       // from so many rows on, a workgroup finishes what it need not share
 
 // Where the sums of a matrix go: outputs of a split, whole tiles of them.
 uint32_t sums_width(const Tensor& weight, uint32_t outs) { return ceil_div(weight.ne1, outs) * outs; }
@@ -94,7 +95,8 @@ BindGroupHandle Compiler::bind_parts(const std::string& label, Bindings bindings
 Compiler::Tiling Compiler::tiling(uint32_t rows) const {
   Tiling tiling{.form = matmat(rows), .tile = {kFloatTile, kFloatTile, 1, 1}, .threads = kFloatThreads};
   if (tiling.form == MatMat::Matrix || tiling.form == MatMat::Plain) {
-    tiling.tile = choose_tile(device_, rows, tuned_.all.matmat_tile, tuned_.all.matmat_outs, max_threads_);
+    const uint32_t most = compiled_.kept_tiles == nullptr ? rows : std::min(rows, kTiledRows);
+    tiling.tile = choose_tile(device_, most, tuned_.all.matmat_tile, tuned_.all.matmat_outs, max_threads_);
     tiling.threads = tiling.form == MatMat::Matrix ? tiling.tile.down * tiling.tile.along * device_.matrix()->lanes
                                                    : std::min(kPlainThreads, tiling.tile.outs * 2);
   }
@@ -138,7 +140,7 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const uint32_t outs = compiled_.kept_tiles == nullptr ? tile.outs : tiled(tiling(rows)).tile.outs;
     Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, outs), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
-    place.direct = place.splits == 1 && !halves && rows_usual >= tuned_.all.matmat_direct;
+    place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;
     place.sums = free;
     if (!place.direct) free += place.splits * rows_alloc * place.width;
     places.push_back(place);

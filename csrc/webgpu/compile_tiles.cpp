@@ -7,9 +7,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMostTiledRows = 64;  // measured: with more, weights that a workgroup decodes serve enough of them
-constexpr uint32_t kTiledOuts = 32;      // of a subgroup
-constexpr uint32_t kTileStep = 64;       // kStep of kernels/matmat_halves.wgsl
+constexpr uint32_t kMostChosenRows = 128;  // measured; 256: with smaller tiles not, with these not measured
+constexpr uint32_t kTiledOuts = 32;        // of a subgroup
+constexpr uint32_t kTileStep = 64;         // kStep of kernels/matmat_halves.wgsl
 
 // Bytes of workgroup memory that kernels/tiles_slices.wgsl, matmat_halves.wgsl and matmat_matrix.wgsl take.
 uint32_t tiled_memory(const MatMatTile& tile, const MatrixShape& shape) {
@@ -22,16 +22,16 @@ void include_weight_tiles(ShaderText& text, const MatrixShape& shape) {
   text.constant("kWeightTileOuts", shape.m).constant("kWeightTileOctets", shape.k / 8).file("weight_tiles");
 }
 
-// What the program's products load, if not packed weights: the sums are the same, to the bit. Chosen are tiles for a step of so many
-// sequences that decode, where they are faster (docs/performance.md): not for prompts alone, which would wait until they are made. A
-// model that streams or has a budget has no room for them.
+// What the program's products load, if not packed weights: up to kTiledRows rows, the sums are the same, to the bit. Chosen are tiles
+// for a step of so many sequences that decode, where they are faster (docs/performance.md): not for prompts alone, which would wait
+// until they are made. A model that streams or has a budget has no room for them.
 void Compiler::choose_tiles() {
   const MatrixShape shape = matrix_shape_of(device_);
   const uint32_t way = tuned_.all.matmat_weights;
   if (way == 1 || !takes_halves(matmat(shape_.rows))) return;
-  if (way == 0 && !(crowd() && shape_.rows <= kMostTiledRows && device_.info().kind != DeviceKind::IntegratedGpu)) return;
+  if (way == 0 && !(crowd() && shape_.rows <= kMostChosenRows && device_.info().kind != DeviceKind::IntegratedGpu)) return;
   if (shape.m != shape.n) return;  // activations, which lie in tiles of a left operand, are the right one
-  if (tiled_memory(tiled(tiling(shape_.rows)).tile, shape) > device_.limits().maxComputeWorkgroupStorageSize) return;
+  if (tiled_memory(tiled(tiling(std::min(shape_.rows, kTiledRows))).tile, shape) > device_.limits().maxComputeWorkgroupStorageSize) return;
   if (model_.weights->streams() || device_.memory().budget() != 0) return;
   compiled_.kept_tiles = model_.tiles->kept(model_);
 }

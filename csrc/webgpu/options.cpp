@@ -88,7 +88,6 @@ const std::map<std::string_view, Constant>& constants() {
       {"matmat_rows", {&Tuning::matmat_rows, 2, 4096, false, false}},
       {"matmat_tile", {&Tuning::matmat_tile, 0, 128, true, false}},
       {"matmat_ahead", {&Tuning::matmat_ahead, 0, 1, false, false}},
-      {"matmat_direct", {&Tuning::matmat_direct, 1, UINT32_MAX, false, false}},
       {"matmat_weights", {&Tuning::matmat_weights, 0, 2, false, false}},
       {"matmat_outs", {&Tuning::matmat_outs, 0, 256, true, false}},
       {"matmat_along", {&Tuning::matmat_along, 0, 8, true, false}},

@@ -56,7 +56,6 @@ struct Tuning {
   uint32_t matmat_rows = 17;      // from so many rows on
   uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen
   uint32_t matmat_threads = 33792;  // of products that the device runs at once: workgroups share tiles as long as there are fewer
-  uint32_t matmat_direct = 512;   // rows from which on a workgroup finishes what it need not share
   uint32_t matmat_weights = 0;    // where products of float16 load them from 1: packed; 2: kept tiles; 0: chosen
   uint32_t matmat_outs = 0;       // of products of tiles, and of 128 rows (64 or 128): outputs of a workgroup; 0: chosen
   uint32_t matmat_along = 0;      // subgroups that share them; 0: chosen
