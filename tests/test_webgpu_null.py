@@ -27,7 +27,7 @@ def model_of(types) -> dict:
 
 
 @pytest.mark.parametrize("weights", [1, 2])
-@pytest.mark.parametrize("tile", [16, 32, 64, 128, "128,matmat_outs=64"])
+@pytest.mark.parametrize("tile", [16, 32, 64, 128, "128,matmat_outs=128"])
 def test_products_by_subgroup_matrices(monkeypatch, tile, weights):
     """All types, packed or as tiles, with the rows of activations asked for ahead or not."""
     for i in range(0, len(ALL_TYPES), len(ROLES) - 1):

@@ -11,7 +11,7 @@ namespace {
 // Measured on a large GPU (docs/performance.md). Few rows: one subgroup a workgroup, which waits for no other; many: large
 // tiles, where an operand that has been loaded is multiplied four times.
 constexpr std::array kTiles = {MatMatTile{16, 32, 1, 1}, MatMatTile{32, 32, 1, 1}, MatMatTile{64, 32, 1, 1},
-                               MatMatTile{128, 128, 2, 2}, MatMatTile{128, 64, 2, 1}};
+                               MatMatTile{128, 64, 2, 1}, MatMatTile{128, 128, 2, 2}};
 
 bool fits(const MatMatTile& tile, const MatrixShape& shape) {
   return tile.rows / tile.down % shape.m == 0 && tile.outs / tile.along % shape.n == 0 && 64 % shape.k == 0 && shape.k % 8 == 0 &&
