@@ -78,6 +78,10 @@ class Roofline:
 def panel(axes, series: list[tuple[str, Points]], colours: dict[str, str], roofline, peer: Points, what: str) -> None:
     from matplotlib.ticker import LogFormatter
 
+    class PlainNumbers(LogFormatter):  # 36,000, not 3.6e+04; few labels where the axis spans much
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:,.0f}" if super().__call__(x, pos) else ""
+
     every = sorted({x for _, points in series for x in points} | set(peer))
     labelled: set[int] = set()
     for i, (label, points) in enumerate(reversed(series)):
@@ -96,9 +100,8 @@ def panel(axes, series: list[tuple[str, Points]], colours: dict[str, str], roofl
     axes.set(xscale="log", yscale="log", xlabel=what, ylabel="tokens/s in all", xlim=(every[0] / 1.8, every[-1] * 1.5))
     axes.set_xticks(every, [str(x) for x in every], minor=False)
     axes.set_xticks([], minor=True)
-    plain = LogFormatter(minor_thresholds=(2, 0.5))  # 3600, not 3.6 x 10^3; few labels where the axis spans much
-    axes.yaxis.set_major_formatter(plain)
-    axes.yaxis.set_minor_formatter(plain)
+    axes.yaxis.set_major_formatter(PlainNumbers(minor_thresholds=(2, 0.5)))
+    axes.yaxis.set_minor_formatter(PlainNumbers(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3, which="both")
     axes.margins(y=0.1)
 
