@@ -91,6 +91,7 @@ ShaderText Compiler::begin_mixed(const MixedShape& shape, float epsilon) const {
   text.constant("kMixedCodes", shape.any_codes ? shape.quads() / 4 : 1);
   text.constant("kMixedHeads", shape.any_codes ? shape.quads() / 8 : 1);
   text.constant("kMixedValues", shape.any_values ? shape.octets() * 2 : 1);
+  text.constant("kTile", 1u).constant("kHeadRows", false);  // for linear.wgsl's finish
   text.file("activate").file("linear_part").file("dot_int8").file("dot_f32").file("float_weights");
   return text;
 }
@@ -240,6 +241,7 @@ std::string Compiler::mixed_matrix_text(const MixedMatrix& m, const MixedShape& 
   for (uint32_t step = 0; step < m.steps; ++step) dots += (step >= m.early ? load(step) : "") + dot(step);
   const Substitutions numbers = {{"LANES", message(m.lanes)},
                                  {"ROWS", message(m.rows)},
+                                 {"SUMS", message(m.rows)},
                                  {"GROUPS", message(m.groups)},
                                  {"ROW_SUM", row_sum(m.lanes, false)}};
   const std::string finish = instantiate(quantize_out ? "linear_finish_quantized" : "linear_finish", numbers);

@@ -9,12 +9,10 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kFewSteps = 8;
-
 // Calls of step_<name> for each step, `unroll` of them in a row.
 std::string step_calls(const std::string& name, uint32_t steps, uint32_t unroll) {
   const auto call = [&](const std::string& step) {
-    return message("step_", name, "(part, lane, group, ", step, ", &sums);");
+    return message("step_", name, "(part, lane, group, tile, ", step, ", &sums);");
   };
   std::string text;
   const uint32_t looped = steps > unroll ? steps / unroll * unroll : 0;
@@ -141,14 +139,14 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
 
   for (const WeightGroup& group : groups) {
     std::map<std::tuple<DType, uint32_t, bool>, LinearKind> kinds;
-    PartText parts("(part, thread)");
+    PartText parts("(part, thread, tile)");
     uint32_t outputs = 0;
     const uint32_t rows_of_all = whole_rows(group);
     // Each matrix begins with a workgroup of its own.
     const uint32_t most_workgroups = device_.limits().maxComputeWorkgroupsPerDimension - static_cast<uint32_t>(group.rows.size());
     ShaderText text = begin(workgroup, subgroups ? most_lanes : 32);
     text.file("weights").file("activations").file("activate").file("linear_part");
-    text.constant("kNarrow", most_lanes);
+    text.constant("kTile", 1u).constant("kHeadRows", of_head).constant("kNarrow", most_lanes);
     if (quantize_out) text.file("quantize_quad");
     for (const PlacedMatrix& placed : placed_matrices(group, matrices)) {
       const auto [found, is_new] = kinds.emplace(placed.kind(), LinearKind{});
@@ -187,23 +185,24 @@ void Compiler::add_linear(const std::string& label, std::span<const LinearMatrix
 std::string Compiler::linear_kind_text(const LinearKind& kind, const PlacedMatrix& placed, bool quantize_out) const {
   const bool floats = is_float(placed.weight.type), int8 = placed.int8;
   const std::string name = message("k", kind.number);
-  // A few steps of a wide row are faster in straight line, a narrow row's many in a loop.
-  const uint32_t steps = ceil_div(kind.units, kind.lanes), unroll = kind.wide && steps <= kFewSteps ? steps : std::max(1u, tuning_.unroll);
   Substitutions all = {{"NAME", name},
                        {"TYPE", lower(traits(placed.weight.type).name)},
                        {"UNITS", message(kind.units)},
                        {"LANES", message(kind.lanes)},
                        {"ROWS", message(kind.rows)},
+                       {"SUMS", message(kind.rows)},
+                       {"INPUT_STRIDE", message(placed.in.values_stride())},
                        {"GROUPS", message(kind.groups)},
                        {"STRIDE", message(placed.rows.row_vec4s)},
                        {"EXACT", kind.units % kind.lanes == 0 ? "true" : "false"},
-                       {"STEPS", step_calls(name, steps, unroll)},
+                       {"STEPS", step_calls(name, ceil_div(kind.units, kind.lanes), std::max(1u, tuning_.unroll))},
                        {"ROW_SUM", row_sum(kind.lanes, kind.wide)}};
   if (int8) {
-    all.emplace_back("LOAD", message("load_input(part.input, part.heads, unit, ", placed.in.heads_stride(), "u)"));
+    all.emplace_back("LOAD", message("load_input(part.input + (tile + m) * ", placed.in.codes_stride(), "u, part.heads + (tile + m) * ",
+                                     placed.in.heads_stride(), "u, unit, ", placed.in.heads_stride(), "u)"));
     all.insert(all.end(), {{"DECODED", "Block"}, {"DECODE", ""}, {"DOT", scales_sixteens(placed.weight.type) ? "dot16" : "dot32"}});
   } else {
-    all.emplace_back("LOAD", "load_input_f32(part.input, unit)");
+    all.emplace_back("LOAD", message("load_input_f32(part.input + (tile + m) * ", placed.in.values_stride(), "u, unit)"));
     all.insert(all.end(), {{"DECODED", "Unit"}, {"DECODE", "unit_values"}, {"DOT", "dot_f32"}});
   }
   all.emplace_back("BEFORE", quantize_out ? "" : instantiate("linear_before", all));

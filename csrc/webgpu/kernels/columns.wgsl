@@ -15,11 +15,6 @@ fn dot_octets(a: Octet, b: Octet) -> f32 {
   return dot(a.low, b.low) + dot(a.high, b.high);
 }
 
-// Rows of activations that this program has: the last tile may be short.
-fn row_exists(row: u32) -> bool {
-  return kTile == 1u || row < select(params[0].x, params[0].z, kHeadRows);
-}
-
 fn run(workgroup: vec3<u32>, thread: u32) {
   let part = part_of(workgroup.x);
   let tile = workgroup.y * kTile;

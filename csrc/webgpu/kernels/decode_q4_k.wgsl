@@ -1,7 +1,6 @@
 // Q4_K, y = d s q - dmin m. Row: codes 16 B a unit; (d, dmin) 4 B per 256 values; (s, m) bytes, 2 B a unit.
 fn load_q4_k(row: u32, unit: u32, units: u32) -> Packed {
-  let heads = 4u * units;
-  return packed_unit(row_vec4(row, unit), row_word(row, heads + (unit >> 3u)), row_word(row, heads + (units >> 3u) + (unit >> 1u)), 0u);
+  return packed_unit(row_vec4(row, unit), row_word_behind(row, units, unit >> 3u), row_word_behind(row, units, (units >> 3u) + (unit >> 1u)), 0u);
 }
 fn unpack_q4_k(packed: Packed, row: u32, unit: u32, units: u32) -> Block {
   var block = nibbles(packed.codes);

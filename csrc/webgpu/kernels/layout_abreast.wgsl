@@ -13,3 +13,6 @@ fn row_vec4(row: u32, i: u32) -> vec4<u32> {
 fn row_word(row: u32, i: u32) -> u32 {
   return weights[row + (i >> 2u) * apart][i & 3u];
 }
+fn row_word_behind(row: u32, vec4s: u32, i: u32) -> u32 {
+  return row_word(row, 4u * vec4s + i);
+}

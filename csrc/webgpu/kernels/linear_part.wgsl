@@ -13,7 +13,12 @@ struct Part {
   activation: u32,
 }
 
-// Where the output of a matrix row is, for the first row of activations.
-fn out_value(part: Part, row: u32) -> u32 {
-  return 4u * part.out + part.out_first + row;
+// Rows of activations that this program has: the last tile may be short.
+fn row_exists(row: u32) -> bool {
+  return kTile == 1u || row < select(params[0].x, params[0].z, kHeadRows);
+}
+
+// Where the output of a matrix row for a row of activations is.
+fn out_value(part: Part, row: u32, tile_row: u32) -> u32 {
+  return 4u * part.out + tile_row * part.out_stride + part.out_first + row;
 }

@@ -3,6 +3,7 @@
 fn run_$NAME(part: Part, thread: u32) {
   let lane = lane_of(thread, $LANESu);
   let group = group_of(thread, $LANESu);
+  let tile = 0u;
   var sums: array<f32, $ROWS>;
   let vectors = load_vectors(part, thread);
   $LOADS
