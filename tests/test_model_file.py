@@ -80,9 +80,10 @@ def least_budget(path: Path, device: str) -> int:
 
 @pytest.mark.parametrize("where, what", [("cpu", "cut"), ("cpu", "cut-while-running"), ("cpu", "write"), ("llvmpipe", "cut"),
                                           ("llvmpipe", "write")])
-def test_a_file_that_changes_is_an_error(path, where, what):
+def test_a_file_that_changes_is_an_error(path, where, what, monkeypatch):
     budget, device = 0, "cpu"
     if where != "cpu":
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_HOST_CACHE", "4096")  # what streams is read from the file each time
         device = webgpu_devices.require(where)
         budget = least_budget(path, device)
     environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
@@ -91,6 +92,32 @@ def test_a_file_that_changes_is_an_error(path, where, what):
     assert done.returncode == 0, done.stderr
     assert str(path) in done.stdout and done.stdout.endswith("still dead\n")
     assert ("written to" if what == "write" else "got 20000: the file was changed") in done.stdout
+
+
+KEPT = """
+import sys
+import numpy as np
+import webgpu_devices
+from rwkvnative import Model
+
+path, device, budget = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = Model(path, device, max_device_memory=budget)
+assert model.info["streamed_bytes"] > 0
+tokens = np.array([1, 7, 599], np.int32)
+before, _ = model.forward(tokens)
+with open(path, "r+b") as file:
+    file.truncate(20000)
+after, _ = model.forward(tokens)
+print("same" if np.array_equal(before, after) else "other")
+"""
+
+
+def test_what_the_host_keeps_packed_does_not_need_the_file(path):
+    device = webgpu_devices.require("llvmpipe")
+    done = subprocess.run([sys.executable, "-c", KEPT, str(path), device, str(least_budget(path, device))], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)}, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "same\n"
 
 
 def test_a_resident_model_needs_no_file(path):

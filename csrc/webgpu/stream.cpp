@@ -92,6 +92,7 @@ void WeightStream::import_table(uint64_t& room) {
   rows.rows.push_back({id, 0, static_cast<uint32_t>(table.ne1), 0, static_cast<uint32_t>(row_bytes / 16)});
   pack_group(plan_, rows, memory->data());
   table_ = import("embedding table", memory);
+  if (!table_) host_bytes_ -= memory->size();  // the host gathers rows from the file instead
 }
 
 bool WeightStream::reads_file() const {
