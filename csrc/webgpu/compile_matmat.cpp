@@ -215,7 +215,7 @@ std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>
                           {{"FETCHES", fetches}, {"FETCH", by_kind(kinds, "return fetch_", "(row, unit, half, part.units);")}}))
         .str();
   }
-  text.constant("kFetched", 3u).file("matmat_fetched").file("matmat_slice");
+  text.constant("kFetched", 3u).file("matmat_fetched").file("matmat_slice").file("slice_put");
   MatrixProduct product{.sums = "var mine: Sums;",
                         .multiply = "multiply(part, row, step, &mine, thread);",
                         .finish = "finish(part, row, &mine, thread);"};

@@ -126,7 +126,7 @@ std::string Compiler::tiles_product_text(const Tiling& tiling, size_t parts) con
   ShaderText text;
   begin_product(text, tiling, parts);
   include_weight_tiles(text, matrix_shape_of(device_));
-  text.file("tiles_slices");
+  text.file("tiles_slices").file("slice_put");
   if (tiling.form == MatMat::Plain) return text.file("tiles_plain").str();
   return text.text(instantiate("tiles_product", tiles_loop(tiling.tile, tuned_.all.matmat_loads))).str();
 }

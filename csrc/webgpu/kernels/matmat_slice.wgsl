@@ -5,30 +5,6 @@ const kUnitsEach = kTileOuts * (kStep / 32u) / kThreads;
 
 var<workgroup> slice: array<f16, kTileOuts * kRowHalves>;
 
-fn put_octet(at: u32, octet: vec4<u32>) {
-  let a = bitcast<vec2<f16>>(octet.x);
-  let b = bitcast<vec2<f16>>(octet.y);
-  let c = bitcast<vec2<f16>>(octet.z);
-  let d = bitcast<vec2<f16>>(octet.w);
-  slice[at] = a.x;
-  slice[at + 1u] = a.y;
-  slice[at + 2u] = b.x;
-  slice[at + 3u] = b.y;
-  slice[at + 4u] = c.x;
-  slice[at + 5u] = c.y;
-  slice[at + 6u] = d.x;
-  slice[at + 7u] = d.y;
-}
-
-fn put_quad(at: u32, quad: vec2<u32>) {
-  let a = bitcast<vec2<f16>>(quad.x);
-  let b = bitcast<vec2<f16>>(quad.y);
-  slice[at] = a.x;
-  slice[at + 1u] = a.y;
-  slice[at + 2u] = b.x;
-  slice[at + 3u] = b.y;
-}
-
 alias Weights = array<Fetched, kUnitsEach>;
 
 // Input k of the step of output `out` of the tile.

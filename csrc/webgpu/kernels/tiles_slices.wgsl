@@ -19,26 +19,3 @@ fn load_octets(part: Part, row: u32, step: u32, thread: u32) -> Octets {
   }
   return octets;
 }
-fn put_octets(slice_at: u32, octets: Octets, thread: u32) {
-  for (var i = 0u; i < kOctetsEach; i++) {
-    let at = thread + i * kThreads;
-    let in_line = at % kLineOctets;
-    let row = at / kLineOctets * kHalfTileRows + in_line / kHalfTileOctets % kHalfTileRows;
-    let octet = in_line / (kHalfTileRows * kHalfTileOctets) * kHalfTileOctets + in_line % kHalfTileOctets;
-    put_octet(slice_at + row * kRowHalves + octet * 8u, octets[i]);
-  }
-}
-fn put_octet(at: u32, octet: vec4<u32>) {
-  let a = bitcast<vec2<f16>>(octet.x);
-  let b = bitcast<vec2<f16>>(octet.y);
-  let c = bitcast<vec2<f16>>(octet.z);
-  let d = bitcast<vec2<f16>>(octet.w);
-  slice[at] = a.x;
-  slice[at + 1u] = a.y;
-  slice[at + 2u] = b.x;
-  slice[at + 3u] = b.y;
-  slice[at + 4u] = c.x;
-  slice[at + 5u] = c.y;
-  slice[at + 6u] = d.x;
-  slice[at + 7u] = d.y;
-}
