@@ -19,3 +19,12 @@ fn load_octets(part: Part, row: u32, step: u32, thread: u32) -> Octets {
   }
   return octets;
 }
+fn put_octets(slice_at: u32, octets: Octets, thread: u32) {
+  for (var i = 0u; i < kOctetsEach; i++) {
+    let at = thread + i * kThreads;
+    let in_line = at % kLineOctets;
+    let row = at / kLineOctets * kHalfTileRows + in_line / kHalfTileOctets % kHalfTileRows;
+    let octet = in_line / (kHalfTileRows * kHalfTileOctets) * kHalfTileOctets + in_line % kHalfTileOctets;
+    put_octet(slice_at + row * kRowHalves + octet * 8u, octets[i]);
+  }
+}
