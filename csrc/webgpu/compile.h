@@ -122,6 +122,7 @@ class Compiler {
     size_t parts = 0;  // of the op that has most
   };
   ProductKinds product_kinds() const;
+  ProductKinds products_;
   std::string matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const;
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);

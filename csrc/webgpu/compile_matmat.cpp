@@ -267,7 +267,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   const bool halves = takes_halves(own_tiling.form);
   if (halves) add_pack(matrices, of_head);
 
-  const ProductKinds all = of_head ? ProductKinds{} : product_kinds();
+  const ProductKinds all = of_head ? ProductKinds{} : products_;
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
   for (const WeightGroup& group : groups) {
