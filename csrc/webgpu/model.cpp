@@ -133,6 +133,11 @@ void DeviceModel::load_weights(const LoadOptions& options) {
 
 // ---- chunks of a prompt
 
+// Of one Program of a chunk, without what it reads out.
+ProgramSize DeviceModel::chunk_size(uint32_t rows) const {
+  return program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None});
+}
+
 // Of the Programs of a prompt: two for chunks, as its end reads results, and the shorter ones; or one for the logits of all.
 uint64_t DeviceModel::chunk_bytes(uint32_t rows, uint32_t logits_rows) const {
   const bool has_head = std::any_of(parts_->plan->ops.begin(), parts_->plan->ops.end(), [](const Op& op) { return std::holds_alternative<HeadOp>(op); });
@@ -167,7 +172,7 @@ void DeviceModel::choose_rows() {
 
 bool DeviceModel::fits(uint32_t rows) const {
   const Plan& plan = *parts_->plan;
-  return program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).binding <= parts_->device->max_binding() &&
+  return chunk_size(rows).binding <= parts_->device->max_binding() &&
          (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + working_bytes(rows, 1) <= budget_);
 }
 
@@ -176,7 +181,7 @@ void DeviceModel::use_tuning() {
   const uint32_t rows = parts_->device->options().tuned.all.prefill_rows;
   if (rows != 0 && !fits(rows)) {
     throw OutOfDeviceMemory(message("[webgpu] ", parts_->device->info().name, ": ", kPrefillRows, "=", rows,
-                                    ": a chunk of so many tokens needs ", program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).binding,
+                                    ": a chunk of so many tokens needs ", chunk_size(rows).binding,
                                     " bytes in one binding, beside ", parts_->plan->weight_bytes() >> 20,
                                     " MiB of weights; the device has ", budget_ >> 20, " MiB and allows bindings of ",
                                     parts_->device->max_binding(), " bytes"));
@@ -189,7 +194,7 @@ std::vector<uint32_t> DeviceModel::prefill_choices() const {
   if (!parts_->weights || parts_->weights->streams()) return {};
   const uint32_t usual = most_rows();
   return chunk_lengths(
-      usual / 8, usual * 4, [&](uint32_t rows) { return program_size(*parts_, {.rows = rows, .sequences = 1, .readout = Readout::None}).bytes; },
+      usual / 8, usual * 4, [&](uint32_t rows) { return chunk_size(rows).bytes; },
       [&](uint32_t rows) { return fits(rows); });
 }
 

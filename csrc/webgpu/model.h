@@ -13,6 +13,8 @@
 
 namespace rwkvnative::webgpu {
 
+struct ProgramSize;  // program.h
+
 // What programs and states of one model share; it lives until the last of them is gone.
 struct LoadedParts {
   std::shared_ptr<const Device> device;
@@ -56,6 +58,7 @@ class DeviceModel final : public LoadedModel {
   uint32_t usual_rows() const;
   std::vector<uint32_t> short_rows(uint32_t below) const;  // than so many rows of a chunk
   uint32_t most_rows() const;  // that usual_rows() gives, where they fit a binding
+  ProgramSize chunk_size(uint32_t rows) const;
   uint64_t chunk_bytes(uint32_t rows, uint32_t logits_rows) const;
   uint64_t working_bytes(uint32_t rows, uint32_t logits_rows) const;
   void choose_rows();
