@@ -49,6 +49,22 @@ def test_programs_of_all_lengths_and_readouts():
     engine.forward_batch([tokens_of(range(5))] * 3, states[:3], states[:3])
 
 
+@pytest.mark.parametrize("room, made", [(4, [1, 0, 1, 0, 1, 0, 1, 0, 1]), (2.5, [1, 0, 1, 0, 1, 0, 0, 0, 0])])
+def test_short_prompts_have_programs_of_their_own(monkeypatch, room, made):
+    """Of 16, 64, 128 and 256 rows on hardware; where memory (so many times the weights' here) is short, of 16 and 64."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", "host-pointer")  # Dawn's null device says that it can, and does not come back
+    model = build_model(n_embd=256, n_layer=6, n_ff=1024, n_vocab=300, types={"": "Q8_0"}, seed=31)
+    entries, data = model.packed()
+    weights = open_engine(model, DEVICE).info["weight_bytes"]
+    engine = _core.Engine("rwkv7", config(model), entries, data, DEVICE, 0, "int8", None, max_device_memory=int(room * weights))
+    assert engine.info["prefill_rows"] >= 512 and engine.info["streamed_bytes"] == 0
+    state, programs = engine.new_state(), [0]
+    for n in (2, 16, 17, 64, 65, 128, 129, 256, 257):
+        engine.forward(tokens_of([1] * n), None, state, "last")
+        programs.append(engine.info["programs"])
+    assert list(np.diff(programs)) == made
+
+
 def test_a_text_with_a_mistake_is_noticed(monkeypatch):
     monkeypatch.setenv("RWKVNATIVE_WEBGPU_FAIL", "kernel=linear")
     engine = open_engine(model_of(("Q4_K",)), DEVICE, numerics="int8")

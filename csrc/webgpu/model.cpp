@@ -159,7 +159,9 @@ void DeviceModel::choose_rows() {
   uint32_t& rows = parts_->prefill_rows;
   uint32_t& logits_rows = parts_->logits_rows;
   const Plan& plan = *parts_->plan;
+  has_room_ = true;
   if (budget_ == 0 || plan.weight_bytes() + plan.weight_bytes() / 32 + working_bytes(rows, logits_rows) <= budget_) return;
+  has_room_ = false;
   logits_rows = std::min(logits_rows, kGoodRows);  // as many bytes as all the rest, and few calls want many
   const uint64_t weights = Weights::bytes_without_table(*parts_->device, plan, parts_->layout);
   const auto wanted = [&](uint32_t n) { return weights + working_bytes(n, std::min(n, logits_rows)); };
@@ -240,13 +242,15 @@ uint32_t DeviceModel::most_rows() const { return parts_->device->info().kind == 
 std::vector<uint32_t> DeviceModel::short_rows() const { return short_rows(parts_->prefill_rows); }
 
 std::vector<uint32_t> DeviceModel::short_rows(uint32_t below) const {
-  // A chunk's Program takes 21 ms for 3 tokens (H200, 2.9B Q4_K_M): its tiles have 128 rows and its workgroups share none. These
-  // are the last rows for which other kernels are chosen: mat-vecs of several columns (5.7 ms for 16 rows), and tiles of 64 (10 ms).
-  // Others gain less than they cost to compile: 4 rows 3 ms, 32 rows 2 ms, and 256 rows, of the same tiles as a chunk, perhaps 5.
-  constexpr uint32_t kShortRows = 16 + 64;
+  // A chunk's Program takes 15 ms for 3 tokens (H200, 2.9B Q4_K_M): its tiles have 128 rows and its workgroups share none. These
+  // are the last rows for which other kernels are chosen: mat-vecs of several columns (6 ms for 16 rows) and tiles of 64 (7 ms); and
+  // where tiles of 128 rows are two or four times as few as in a chunk (9 and 13 ms, where it has 17 and 18). Others gain less than
+  // they cost to compile. The two largest cost a layer or two, so not where memory is short.
+  constexpr uint32_t kFew = 16 + 64, kMore = 128 + 256;
   const uint32_t wish = parts_->device->options().tuned.all.short_rows;
   // A software device's kernels are the same for any number of rows.
-  const uint32_t chosen = wish != 0 ? wish : parts_->device->info().kind == DeviceKind::Software ? 0 : kShortRows;
+  const bool software = parts_->device->info().kind == DeviceKind::Software;
+  const uint32_t chosen = wish != 0 ? wish : software ? 0 : has_room_ ? kFew + kMore : kFew;
   std::vector<uint32_t> rows;
   for (uint32_t n = 2; n < below; n *= 2)
     if ((chosen & n) != 0) rows.push_back(n);

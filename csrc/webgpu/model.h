@@ -69,6 +69,7 @@ class DeviceModel final : public LoadedModel {
   uint64_t budget_ = 0;  // bytes: the caller's, or what the device has
   uint32_t asked_rows_ = 0;  // of a chunk, by the environment; 0: chosen
   uint32_t loaded_usual_rows_ = 0, loaded_rows_ = 0;  // LoadedParts' as load_weights() chose them
+  bool has_room_ = true;  // for the weights and Programs of every length
 };
 
 class DeviceBackend final : public Backend {
