@@ -1,6 +1,7 @@
 """What a caller of the Python API gets on a GPU: load time and memory, and `Model.generate` against the bare program.
 
     python benchmarks/webgpu_generate.py [--sizes 2.9b] [--types Q4_K_M Q6_K Q8_0] [--device webgpu] [--tokens 400] [--dir /tmp]
+        [--batches 8 64 256]
 
 For each size and type it writes a GGUF file of random valid blocks (webgpu_decode.py) with a vocabulary, reads it once so that it
 is in the page cache, and measures, each in a process of its own:
@@ -9,6 +10,9 @@ load: seconds of Model(path), and the peak of resident memory above the file's s
 generate: tokens per second of Model.generate, greedy and sampled (SAMPLING), warmed up, and their share of the bare program's rate
 (WebgpuBenchmark: tickets in flight, nothing read but token ids), which is measured in the same process before and after each:
 where the bare rates differ among each other, it is the host or its other work that is slow, not generate().
+batches: the same of Model.generate with so many prompts, all sequences' tokens together, wall clock from the call to the last text,
+reading the prompts (of four tokens) included; "staggered": lengths from half of --tokens to --tokens, three times as many prompts as
+places, so that finished sequences leave and waiting ones enter all the time.
 """
 
 from __future__ import annotations
@@ -105,6 +109,33 @@ def generate(path: Path, size: str, mix: str, device: str, n_tokens: int) -> dic
     return rates
 
 
+def generate_batches(path: Path, device: str, n_tokens: int, batches: list[int], data: tuple) -> None:
+    """Prints tokens per second of all sequences together."""
+    from rwkvnative import Model, _core
+
+    benchmark = _core.WebgpuBenchmark("rwkv7", *data, device, "int8")
+    with Model(path, device=device) as model:
+        model.tokenizer.eos_id = None
+
+        def rate(n: int, lengths: list[int], options: dict) -> float:
+            prompts = [{"prompt": "abc def", "max_tokens": length} for length in lengths]
+            start = time.perf_counter()
+            texts = model.generate(prompts, seed=1, batch_size=n, **options)
+            return sum(len(text.tokens) for text in texts) / (time.perf_counter() - start)
+
+        for n in batches:
+            bare = benchmark.batch("", n, 1, 0, 0.3, 16)["tokens_per_second"]
+            print(f"    {n} prompts: bare {bare:.0f} tok/s", flush=True)
+            staggered = [n_tokens // 2 + (j * 37) % (n_tokens // 2 + 1) for j in range(3 * n)]
+            for name, lengths in (("greedy", [n_tokens] * n), ("top_p 0.9", [n_tokens] * n), ("penalties", [n_tokens] * n),
+                                  ("top_p 0.9, staggered", staggered)):
+                options = SAMPLING[name.split(",")[0]]
+                rate(n, [12] * n, options)  # compiles
+                benchmark.batch("", n, 1, 0, 0.2, 4)  # clocks
+                got = rate(n, lengths, options)
+                print(f"        {name:24} {got:7.0f} tok/s, {100 * got / bare:3.0f} % of bare", flush=True)
+
+
 def in_new_process(what: str, *arguments: object) -> dict[str, float]:
     code = f"import json; from pathlib import *; import webgpu_generate as w; print(json.dumps(w.{what}(*{arguments!r})))"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH", "")])])
@@ -121,6 +152,7 @@ def main() -> None:
     parser.add_argument("--generate", nargs="*", default=["Q4_K_M"], help="the types that also generate")
     parser.add_argument("--device", default="webgpu")
     parser.add_argument("--tokens", type=int, default=400)
+    parser.add_argument("--batches", type=int, nargs="*", default=[], help="also so many prompts together")
     parser.add_argument("--dir", type=Path, default=Path("/tmp"))
     args = parser.parse_args()
     for size in args.sizes:
@@ -138,6 +170,8 @@ def main() -> None:
                     middle = statistics.median(found)
                     share = "" if name.startswith("encoding") else f"tok/s, {100 * middle / bare:3.0f} % of bare"
                     print(f"    {name:22} {middle:7.0f} {share:24} " + " ".join(f"{r:.0f}" for r in found), flush=True)
+            if args.batches:
+                generate_batches(path, args.device, args.tokens, args.batches, webgpu_decode.build(size, mix))
             path.unlink()
 
 

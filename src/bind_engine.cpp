@@ -479,18 +479,18 @@ class PyEngine {
 
   py::array_t<int32_t> draw_on(const std::vector<Tokens>& tokens, const std::vector<PyState*>& states,
                                const std::vector<const PyDraw*>& draws, const Doubles& us,
-                               const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases) {
+                               const std::vector<std::optional<std::pair<Tokens, Floats>>>& biases, const py::object& callback) {
     std::vector<Sequence> sequences = batch(tokens, states, states);
     const std::vector<Draw> how = set_draws(sequences, draws, us, biases);
     std::vector<float> numbers(static_cast<size_t>(us.size()));
     std::transform(us.data(), us.data() + us.size(), numbers.begin(), PyDraw::u);
-    py::array_t<int32_t> out({us.shape(0), static_cast<py::ssize_t>(sequences.size())});
-    const std::span<int32_t> values(out.mutable_data(), static_cast<size_t>(out.size()));
-    run([&] { engine_->draw_on(sequences, numbers, values); });
-    return out;
+    std::vector<int32_t> found;
+    const auto on_tokens = watch(found, callback);
+    run([&] { engine_->draw_on(sequences, numbers, on_tokens); });
+    return steps(found, sequences.size());
   }
 
-  py::array_t<int32_t> greedy_batch(const Tokens& tokens, const std::vector<PyState*>& states, size_t n) {
+  py::array_t<int32_t> greedy_batch(const Tokens& tokens, const std::vector<PyState*>& states, size_t n, const py::object& callback) {
     const std::span<const int32_t> ids = view(tokens);
     std::vector<State*> raw;
     for (PyState* state : states) {
@@ -498,10 +498,10 @@ class PyEngine {
       check(nullptr, *state);
       raw.push_back(&state->get());
     }
-    py::array_t<int32_t> out({n, ids.size()});
-    const std::span<int32_t> values(out.mutable_data(), static_cast<size_t>(out.size()));
-    run([&] { engine_->greedy_batch(ids, raw, n, values); });
-    return out;
+    std::vector<int32_t> found;
+    const auto on_tokens = watch(found, callback);
+    run([&] { engine_->greedy_batch(ids, raw, n, on_tokens); });
+    return steps(found, ids.size());
   }
 
  private:
@@ -540,6 +540,25 @@ class PyEngine {
       const py::gil_scoped_acquire acquire;
       return callback(next).cast<bool>();
     };
+  }
+
+  // Likewise the tokens of each step of several sequences.
+  Engine::OnTokens watch(std::vector<int32_t>& found, const py::object& callback) const {
+    return [&found, &callback, calls = !callback.is_none()](std::span<const int32_t> tokens) {
+      found.insert(found.end(), tokens.begin(), tokens.end());
+      if (is_leaving()) return false;
+      if (!calls) return true;
+      const py::gil_scoped_acquire acquire;
+      return callback(std::vector<int32_t>(tokens.begin(), tokens.end())).cast<bool>();
+    };
+  }
+
+  // [steps][sequences]
+  static py::array_t<int32_t> steps(const std::vector<int32_t>& found, size_t sequences) {
+    py::array_t<int32_t> out({found.size() / sequences, sequences});
+    std::copy(found.begin(), found.end(), out.mutable_data());
+    if (PyErr_Occurred()) throw py::error_already_set();
+    return out;
   }
 
   static Sequence with_bias(Sequence sequence, const std::optional<std::pair<Tokens, Floats>>& bias) {
@@ -654,8 +673,10 @@ void bind_engine(py::module_& m) {
            py::arg("k"), py::arg("biases"),
            "candidates() of B sequences: ids [B, k], logits [B, k], logsumexp [B]. biases: None or (ids, values) for each.")
       .def("greedy_batch", &PyEngine::greedy_batch, py::arg("tokens"), py::arg("states"), py::arg("n"),
-           "int32 [n, B]: n times the best next token of each sequence after the one before, first after `tokens`. Each state "
-           "has then seen its token and all of the new ones but the last.")
+           py::arg("callback") = py::none(),
+           "int32 [n or fewer, B]: n times the best next token of each sequence after the one before, first after `tokens`. "
+           "callback(list of B tokens) sees each step while the device is at the next; when it is false the steps begun are the "
+           "last. Each state has then seen its token and all of the new ones but the last.")
       .def("rounded_up", &PyEngine::rounded_up, py::arg("sequences"),
            "Of so many sequences, at most info['max_batch'], the number that a step is compiled for.")
       .def("can_draw", &PyEngine::can_draw, py::arg("sequences"), py::arg("penalties"),
@@ -668,7 +689,8 @@ void bind_engine(py::module_& m) {
            py::arg("us"), py::arg("biases"),
            "int32 [B]: a token drawn after the last one of each sequence, -1: there is none. us: [B]. A draw of None: no matter what.")
       .def("draw_on", &PyEngine::draw_on, py::arg("tokens"), py::arg("states"), py::arg("draws"), py::arg("us"), py::arg("biases"),
-           "int32 [n, B]: as greedy_batch(), drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing.")
+           py::arg("callback") = py::none(),
+           "int32 [n or fewer, B]: as greedy_batch(), drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing.")
       .def("hidden", &PyEngine::hidden, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            "float32 [C]: the normalized hidden state after the last token.")
       .def("candidates", &PyEngine::candidates, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),

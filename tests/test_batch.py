@@ -20,6 +20,7 @@ from engines import (
     tokens_of,
 )
 from oracle import Oracle
+from rwkvnative import _core
 from rwkvnative.errors import InputError
 from synthetic import ALL_TYPES, FLOAT_TYPES, build_model
 
@@ -275,6 +276,43 @@ def test_greedy_batch_is_greedy(model, device):
         assert engine.greedy(i, state, 30, tokens_of([])) == got[:, i].tolist()
         assert_states_close(states[i].read(), state.read(), 3 * bound_of("f32", device))
     assert engine.greedy_batch(tokens_of(range(n)), states, 0).shape == (0, n)
+
+
+@pytest.mark.parametrize("way", ["greedy", "drawn"])
+def test_steps_are_seen_as_they_come(model, device, way):
+    """A callback ends the run with the steps that were begun, all of which it sees; states are those after what it saw."""
+    engine = open_engine(model, device)
+    if way == "drawn" and not engine.can_draw(3, False):
+        assert device == "cpu"
+        return
+    us = np.random.default_rng(8).random((30, 3))
+
+    def start() -> list:
+        return [engine.new_state() for _ in range(3)]
+
+    def tokens_from(states: list, n: int, callback) -> np.ndarray:
+        if way == "greedy":
+            return engine.greedy_batch(tokens_of([1, 2, 3]), states, n, callback)
+        return engine.draw_on([tokens_of([t]) for t in (1, 2, 3)], states, [_core.Draw(top_p=0.9)] * 3, us[:n], [None] * 3, callback)
+
+    seen: list[list[int]] = []
+    states = start()
+    got = tokens_from(states, 30, lambda tokens: seen.append(tokens) or len(seen) < 4)
+    assert 4 <= len(got) <= 10 and got.tolist() == seen
+    again = start()
+    assert tokens_from(again, len(got), None).tolist() == seen
+    for state, other in zip(states, again, strict=True):
+        assert_states_close(state.read(), other.read(), 1e-6)
+
+    class Stop(Exception):
+        pass
+
+    def stop(tokens: list[int]) -> bool:
+        raise Stop
+
+    with pytest.raises(Stop):
+        tokens_from(start(), 30, stop)
+    assert len(tokens_from(start(), 2, None)) == 2  # the engine goes on
 
 
 # ------------------------------------------------------------------------------------- packing, progress, interruption

@@ -332,12 +332,10 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
   finish();
 }
 
-void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out) {
+void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, const OnTokens& on_tokens) {
   if (tokens.size() != states.size() || tokens.size() > max_batch())
     throw InputError(message("batch: expected as many states as tokens and at most ", max_batch(), ", got ", states.size(),
                              " and ", tokens.size()));
-  if (out.size() != n * tokens.size())
-    throw InputError(message("tokens: expected room for ", n * tokens.size(), ", got ", out.size()));
   std::vector<Sequence> sequences;
   for (size_t i = 0; i < tokens.size(); ++i)
     sequences.push_back({.tokens = tokens.subspan(i, 1), .state_in = states[i], .state_out = states[i]});
@@ -345,24 +343,25 @@ void Engine::greedy_batch(std::span<const int32_t> tokens, std::span<State* cons
   const Lock lock(*this);
   const uint32_t rounded = rounded_up(tokens.size());
   feed_back(program({.rows = rounded, .sequences = rounded, .readout = Readout::Argmax, .candidates = 0}), sequences, n,
-            [](std::span<Sequence>, size_t) {}, out);
+            [](std::span<Sequence>, size_t) {}, on_tokens);
 }
 
 // In place and in order: the device feeds itself, and tickets are kept in flight.
-void Engine::feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, std::span<int32_t> out) {
+void Engine::feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, const OnTokens& on_tokens) {
   Tickets flying(step);
-  size_t submitted = 0, seen = 0;
-  while (seen < n) {
-    while (submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
+  size_t submitted = 0;
+  for (bool going = true;;) {
+    while (going && submitted < n && flying.size() < std::max(1u, step.max_in_flight())) {
       check_file();
       prepare(sequences, submitted);
       with_room(&step, [&] { flying.submit(sequences); });
       ++submitted;
       for (Sequence& sequence : sequences) sequence.tokens = {};
     }
-    const std::span<const int32_t> found = flying.take().tokens;
+    if (flying.size() == 0) return;
+    const Result found = flying.take();
     check_file();
-    std::copy_n(found.begin(), sequences.size(), out.begin() + static_cast<ptrdiff_t>(seen++ * sequences.size()));
+    going &= on_tokens(std::span(found.tokens).first(sequences.size()));
   }
 }
 

@@ -75,9 +75,11 @@ class Engine {
   // ends the run by returning false. The state then has seen `token` and every new token but the last one.
   void greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token);
 
-  // The same for several sequences: out is [n][tokens.size()], and each state has seen its token and every new one but the
-  // last. The sequences do not end early: that is the caller's matter. At most max_batch() of them.
-  void greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, std::span<int32_t> out);
+  // The same for several sequences, at most max_batch() of them: on_tokens sees each step's tokens, one for each sequence, while the
+  // device is at the steps that follow. When it returns false no more are begun, and it sees those that were already. Each state
+  // has then seen its token and every new one but the last. A single sequence does not end early: that is the caller's matter.
+  using OnTokens = std::function<bool(std::span<const int32_t>)>;
+  void greedy_batch(std::span<const int32_t> tokens, std::span<State* const> states, size_t n, const OnTokens& on_tokens);
 
   // Drawing on the device, where LoadedModel::most_drawn() and the memory allow it: whether a step of that many sequences can, some of
   // them with penalties or none. A token that it cannot give, for logits that are not finite or all banned, is -1.
@@ -88,9 +90,9 @@ class Engine {
             std::span<const float> bias_values, const std::function<bool(int32_t)>& on_token);
   // As candidates_batch(), with a token for each sequence, as its `draw` says.
   void draw_batch(std::span<const Sequence> sequences, std::span<int32_t> out);
-  // As greedy_batch(), for sequences of a token each, whose state_in is state_out; us and out are [n][sequences.size()]. Past
-  // a -1 a sequence's tokens and state mean nothing.
-  void draw_on(std::span<const Sequence> sequences, std::span<const float> us, std::span<int32_t> out);
+  // As greedy_batch(), for sequences of a token each, whose state_in is state_out; us is [n][sequences.size()]. Past a -1 a
+  // sequence's tokens and state mean nothing.
+  void draw_on(std::span<const Sequence> sequences, std::span<const float> us, const OnTokens& on_tokens);
 
   // Sequences that one submit takes at most.
   uint32_t max_batch() const { return model_->logits_rows(); }
@@ -144,7 +146,7 @@ class Engine {
   using Prepare = std::function<void(std::span<Sequence>, size_t i)>;
   void feed_back(Program& step, int32_t token, State& state, size_t n, const Prepare& prepare,
                  const std::function<bool(int32_t)>& on_token);
-  void feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, std::span<int32_t> out);
+  void feed_back(Program& step, std::span<Sequence> sequences, size_t n, const Prepare& prepare, const OnTokens& on_tokens);
   Shape draw_shape(uint32_t sequences, bool penalties) const;
   void choose(std::span<const Sequence> sequences, uint32_t k, std::span<int32_t> ids, std::span<float> logits,
               std::span<float> log_sum_exps);

@@ -72,13 +72,11 @@ void Engine::draw_batch(std::span<const Sequence> sequences, std::span<int32_t> 
   });
 }
 
-void Engine::draw_on(std::span<const Sequence> sequences, std::span<const float> us, std::span<int32_t> out) {
+void Engine::draw_on(std::span<const Sequence> sequences, std::span<const float> us, const OnTokens& on_tokens) {
   check(sequences, true);
   const size_t B = sequences.size(), n = us.size() / B;
   if (B > max_batch()) throw InputError(message("batch: expected at most ", max_batch(), " sequences, got ", B));
-  if (us.size() != n * B || out.size() != us.size())
-    throw InputError(message("u: expected some for each of ", B, " sequences and room for as many tokens, got ", us.size(),
-                             " and room for ", out.size()));
+  if (us.size() != n * B) throw InputError(message("u: expected some for each of ", B, " sequences, got ", us.size()));
   std::vector<Sequence> work(sequences.begin(), sequences.end());
   std::vector<Draw> draws;
   bool penalties = false;
@@ -99,7 +97,7 @@ void Engine::draw_on(std::span<const Sequence> sequences, std::span<const float>
       steps[i].draw = &draws[i];
     }
   };
-  feed_back(program(draw_shape(static_cast<uint32_t>(B), penalties)), work, n, prepare, out);
+  feed_back(program(draw_shape(static_cast<uint32_t>(B), penalties)), work, n, prepare, on_tokens);
 }
 
 }  // namespace rwkvnative

@@ -289,12 +289,20 @@ class Engine:
         draws: Sequence[Draw],
         us: npt.NDArray[np.float64],
         biases: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] | None],
+        callback: Callable[[list[int]], bool] | None = None,
     ) -> npt.NDArray[np.int32]:
-        """int32 [n, B]: as `greedy_batch`, drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing."""
+        """int32 [n or fewer, B]: as `greedy_batch`, drawn with us [n, B]. Past a -1 a sequence's tokens and state mean nothing."""
 
-    def greedy_batch(self, tokens: npt.NDArray[np.int32], states: Sequence[State], n: int) -> npt.NDArray[np.int32]:
-        """int32 [n, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B]. Each state
-        has then read its token and all of the returned ones but the last."""
+    def greedy_batch(
+        self,
+        tokens: npt.NDArray[np.int32],
+        states: Sequence[State],
+        n: int,
+        callback: Callable[[list[int]], bool] | None = None,
+    ) -> npt.NDArray[np.int32]:
+        """int32 [n or fewer, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B].
+        callback(B tokens) is called for each step while the device is at those that follow; when it is false the steps that were
+        begun are the last. Each state has then read its token and all of the returned ones but the last."""
 
     def greedy(
         self,

@@ -44,9 +44,10 @@ _GPU_PLACES: Final = 64
 _STATE_BYTES: Final = 4 << 30
 # Prompts that are read side by side get at least so many rows each: every step reads and writes the states of all.
 _LEAST_CHUNK: Final = 32
-# Greedy sequences that the device feeds by itself are looked at after so many tokens at most: what one makes past its end is
-# thrown away, and those that wait are let in.
-_BURST_TOKENS: Final = 16
+# The device feeds itself for so many tokens of each sequence at most; then random numbers for more are prepared.
+_BURST_TOKENS: Final = 64
+# It goes on for those that are left when others have ended, if nobody waits for a place and fewer than one in so many have.
+_ENDED_SHARE: Final = 8
 
 
 class PromptOptions(SamplingOptions, total=False):
@@ -126,7 +127,6 @@ class _Batch:
         self._spare_states: list[_core.State] = []
         self._device_draws: dict[tuple[int, bool], bool] = {}  # by the sequences of a compiled step, and penalties
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
-        self._seconds_per_token = 0.0
 
     def pieces(self) -> Generator[tuple[int, str], None, None]:
         """Yields (index, text) as text becomes free (never empty)."""
@@ -355,26 +355,35 @@ class _Batch:
         return all(place.run.chain.is_argmax for place in self._active)
 
     def _burst(self) -> Iterator[tuple[int, str]]:
+        """Many steps in one call; a step's tokens are looked at while the device makes the next ones."""
         begin = time.perf_counter()
-        left = [run.max_tokens - len(run.tokens) for run in (p.run for p in self._active) if run.max_tokens is not None]
-        timely = int(self.burst_seconds / self._seconds_per_token) if self._seconds_per_token else 1
-        n = max(1, min(*left, timely, _BURST_TOKENS) if left else min(timely, _BURST_TOKENS))
-        states = [place.state for place in self._active if place.state is not None]
+        active = list(self._active)
+        going = [True] * len(active)
+
+        def on_tokens(tokens: list[int]) -> bool:
+            for i, (place, token) in enumerate(zip(active, tokens, strict=True)):
+                if going[i]:  # what the others make past their ends is thrown away
+                    going[i] = self._accept(place, token)
+            ended = len(going) - sum(going)
+            enough = ended > 0 if self._waiting else _ENDED_SHARE * ended >= len(going)
+            return not (enough or self.cancelled or time.perf_counter() - begin >= self.burst_seconds)
+
+        left = [_BURST_TOKENS if run.max_tokens is None else run.max_tokens - len(run.tokens) for run in (p.run for p in active)]
+        n = min(max(left), _BURST_TOKENS)
+        states = [place.state for place in active if place.state is not None]
         if self._all_greedy():
-            tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in self._active]), states, n)
+            tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in active]), states, n, on_tokens)
         else:
-            us = np.array([place.run.chain.uniforms(n) for place in self._active]).T
-            draws, biases = self._draws_of(self._active)
-            tokens = self._engine.draw_on([place.unread for place in self._active], states, draws, np.ascontiguousarray(us), biases)
-        going = []
-        for place, column in zip(self._active, tokens.T.tolist(), strict=True):
-            going.append((place, all(self._accept(place, token) for token in column)))
-            place.n_read += n
-            place.unread = np.array(column[-1:], np.int32)
-        seconds = time.perf_counter() - begin
-        self._seconds_per_token = seconds / n
-        self._account([(place, 1) for place in self._active], seconds)
-        for place, goes_on in going:
+            us = [place.run.chain.uniforms(n) for place in active]
+            draws, biases = self._draws_of(active)
+            tokens = self._engine.draw_on([place.unread for place in active], states, draws, np.array(us).T.copy(), biases, on_tokens)
+            for place, numbers in zip(active, us, strict=True):
+                place.run.chain.give_back(numbers[len(tokens) :])
+        for place, token in zip(active, tokens[-1:].T, strict=True):
+            place.n_read += len(tokens)
+            place.unread = token
+        self._account([(place, 1) for place in active], time.perf_counter() - begin)
+        for place, goes_on in zip(active, going, strict=True):
             yield from self._show(place, goes_on)
 
     def _accept(self, place: _Place, token: int) -> bool:
