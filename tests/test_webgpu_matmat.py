@@ -197,6 +197,25 @@ def test_a_batch_chooses_tiles(monkeypatch, sequences):
     assert batch_chosen > chosen == packed == batch_packed
 
 
+@pytest.mark.parametrize("form", ["plain", "matrix"])
+def test_a_crowd_adds_up_sums_where_they_are_read(monkeypatch, form):
+    """Steps of many sequences, whose kernels add up the splits of the products before them, beside one sequence at a time, where
+    reduce.wgsl does: the same halves, sums in another order. First with a token or two each, in a program of as many rows as
+    sequences, where a row's neighbours read it too; then one each, states in place. Products with splits (of 600 inputs) and without."""
+    use(monkeypatch, form, ",matmat_tile=16,short_rows=64")
+    engine = open_engine(case(1, **ODD).model, device_of(form))
+    tokens = [random_tokens(2 + (i < 31), 37, seed=i) for i in range(33)]
+    crowd = [engine.new_state() for _ in tokens]
+    alone = [engine.new_state() for _ in tokens]
+    assert sum(len(t) - 1 for t in tokens) == 64  # rows, and sequences of a program for 33
+    for part in (slice(None, -1), slice(-1, None)):
+        logits = engine.forward_batch([t[part] for t in tokens], crowd, crowd)
+        expected = [engine.forward(t[part], state, state, "last") for t, state in zip(tokens, alone, strict=True)]
+        assert row_errors(logits, np.stack(expected)).max() <= HALF_BOUND
+        for got, state in zip(crowd, alone, strict=True):
+            assert_states_close(got.read(), state.read(), HALF_BOUND)
+
+
 @pytest.mark.parametrize("types", [ALL_TYPES[:8], ALL_TYPES[7:]], ids=["0", "1"])
 def test_every_type_as_tiles(monkeypatch, types):
     use(monkeypatch, "plain", ",matmat_tile=16,matmat_weights=2")

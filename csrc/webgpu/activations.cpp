@@ -21,7 +21,7 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, 
     vec4s_ += vec4s;
     return static_cast<uint32_t>(at);
   };
-  if (values) place.values = take(uint64_t{rows} * place.values_stride());
+  if (values) place.values = place.first_values = take(uint64_t{rows} * place.values_stride());
   if (codes) place.codes = take(uint64_t{rows} * place.codes_stride());
   if (codes) place.heads = take(uint64_t{rows} * place.heads_stride());
   if (halves) place.halves = static_cast<uint32_t>(half_vec4s_);
@@ -30,6 +30,8 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, 
   slots_.push_back(place);
   return slots_.size() - 1;
 }
+
+void Activations::move(size_t slot, size_t free) { std::swap(slots_.at(slot).values, slots_.at(free).values); }
 
 uint64_t Activations::bytes() const { return (vec4s_ + half_vec4s_) * 16; }
 
@@ -59,7 +61,7 @@ void Activations::write(const Device& device, size_t slot, std::span<const float
   for (size_t row = 0; row < rows; ++row) {
     std::copy_n(values.data() + row * place.width, place.width, padded.data());
     if (place.has_values) {
-      device.write(buffer_.get(), 16 * (place.values + row * place.values_stride()), std::as_bytes(std::span(padded)));
+      device.write(buffer_.get(), 16 * (place.first_values + row * place.values_stride()), std::as_bytes(std::span(padded)));
     }
     if (!place.has_codes) continue;
     std::vector<int8_t> codes(place.padded);

@@ -16,6 +16,7 @@ struct SlotPlace {
   uint32_t rows = 0;
   bool has_values = false, has_codes = false;
   uint32_t values = 0, codes = 0, heads = 0;
+  uint32_t first_values = 0;  // before a program's first dispatch, if they move: Activations::move()
   uint32_t halves = 0, scales = 0;  // in the buffer of float16, and of its rows' factors: see kernels/pack_halves.wgsl
 
   uint32_t values_stride() const { return padded / 4; }
@@ -37,7 +38,10 @@ class Activations {
   const Buffer& buffer() const { return buffer_; }
   const Buffer& halves() const { return halves_; }  // of 16 bytes where no slot has any
 
-  // Whole rows of a slot, as float32; writing fills its codes too.
+  // From here on the slot's values are where those of `free`, a slot like it, were, and the other way round.
+  void move(size_t slot, size_t free);
+
+  // Whole rows of a slot, as float32, before and after a submit; writing fills its codes too.
   void write(const Device& device, size_t slot, std::span<const float> values) const;
   void read(const Device& device, size_t slot, std::span<float> values) const;
 

@@ -41,6 +41,7 @@ Compiled Compiler::run() {
   compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {
     layer_ = layer_of(plan_.ops[i], layer_);
+    next_ = i + 1 < plan_.ops.size() ? &plan_.ops[i + 1] : nullptr;
     const size_t op = i, begin = compiled_.dispatches.size();
     if (const size_t fused = add_fused(i); fused != 0) {
       i += fused - 1;

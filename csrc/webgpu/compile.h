@@ -24,6 +24,7 @@ enum class MatMat : uint32_t {
 
 constexpr uint32_t kTiledRows = 64;      // of the largest tile of a product whose weights are kept tiles
 constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
+constexpr uint32_t kMostRowThreads = 512;  // of a workgroup that makes a whole row
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
@@ -110,6 +111,14 @@ class Compiler {
     bool direct = true;  // none do: what is finished at once
     uint32_t sums = 0, width = 0, rows = 0;
   };
+  // Those of a slot whose reader adds them up itself.
+  struct KeptSums {
+    Unfinished place;
+    uint32_t scales = 0;  // vec4 of the factors of the rows that were multiplied
+    float unscale = 1;    // what undoes the scale of the matrix
+  };
+  bool readers_add_sums() const;
+  bool reader_adds_sums(const LinearMatrix& matrix) const;
   MatMat matmat(uint32_t rows) const;
   static bool takes_halves(MatMat form) { return form == MatMat::Matrix || form == MatMat::Plain; }
   Tiling tiling(uint32_t rows) const;
@@ -127,13 +136,15 @@ class Compiler {
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
   void add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places, bool halves);
+  // The constants of kernels that add up sums, called `name` and more.
+  static void include_sums(ShaderText& text, const std::string& name, const KeptSums& sums);
   BindGroupHandle bind_parts(const std::string& label, Bindings bindings, const WeightGroup* group, std::span<const uint32_t> table);
   BindGroupHandle bind_parts(const std::string& label, Bindings bindings, Pipelines::Range weights,
                              std::span<const uint32_t> table);
   void add_pack(std::span<const LinearMatrix> matrices, bool of_head);
   void include_half_tiles(ShaderText& text) const;
   // What kernels that write float16 rows include: `binding` is where.
-  void include_halves(ShaderText& text, uint32_t binding, uint32_t rows) const;
+  void include_halves(ShaderText& text, uint32_t binding, uint32_t rows, uint32_t workgroup) const;
   // compile_tiles.cpp
   struct TiledGroup {
     std::map<TensorId, TilePlace> places;
@@ -158,13 +169,13 @@ class Compiler {
   // compile_many.cpp
   void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
-  uint32_t row_workgroup(uint32_t quads) const;
+  uint32_t row_workgroup(uint32_t quads, uint32_t most = kMostRowThreads) const;
   ShaderText begin_row(uint32_t width, uint32_t workgroup) const;
   // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet, the file `states`. `element` is
   // the WGSL type that it sees a state as.
-  void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
-                       const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
-                       const char* states = "states", bool halves = false);
+  void dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes, Bindings bindings,
+                       BindGroupHandle group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
+                       const char* states = "states");
   // compile_fused.cpp
   // Adds the ops from op_index on as fewer dispatches and returns how many ops those were: 0 where they do not lend themselves
   // to it.
@@ -232,6 +243,8 @@ class Compiler {
   void count(const PlacedRows& rows, const Tensor& matrix, bool int8);
   Cost cost_;
   int32_t layer_ = -1;  // of the op that is being compiled
+  const Op* next_ = nullptr;          // the one behind it
+  std::map<size_t, KeptSums> kept_;   // by slot, from its producer to its reader
 
   BindGroupHandle bind_main(const std::string& label, const WeightGroup* group, bool halves = false) const;
 

@@ -12,28 +12,27 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kMostRowThreads = 512;
+constexpr uint32_t kMostCrowdThreads = 1024;  // the same, where the rows are few
 constexpr uint32_t kFewRows = 32;  // that do not keep a large device busy with a workgroup each
 
 }  // namespace
 
 // Threads of a workgroup that makes a whole row of `quads`: few idle ones, and not too many for a device.
-uint32_t Compiler::row_workgroup(uint32_t quads) const {
+uint32_t Compiler::row_workgroup(uint32_t quads, uint32_t most_threads) const {
   const uint32_t step = device_.subgroups() ? std::max(32u, subgroup_max_) : 32u;
-  const uint32_t most = std::min(kMostRowThreads, max_threads_) / step * step;
+  const uint32_t most = std::min(most_threads, max_threads_) / step * step;
   const uint32_t each = ceil_div(quads, most);
   return std::min(ceil_div(ceil_div(quads, each), step) * step, most);
 }
 
 void Compiler::dispatch_states(const std::string& label, ShaderText text, const char* element, uint32_t element_bytes,
-                               const WeightGroup* group, Grid grid, uint32_t x, uint32_t layer, uint32_t state_part,
-                               const char* states, bool halves) {
+                               Bindings bindings, BindGroupHandle group, Grid grid, uint32_t x, uint32_t layer,
+                               uint32_t state_part, const char* states) {
   const StateLayout& layout = model_.states->layout();
   text.constant("kSlotStride", static_cast<uint32_t>(layout.layer_bytes() / element_bytes));
   text.constant("kPartOffset", static_cast<uint32_t>(layout.part(state_part).offset / element_bytes));
   text.text(instantiate(states, {{"TYPE", element}}));
-  dispatch(label, text.str(), halves ? Bindings::StatesHalves : Bindings::MainStates, bind_main(label, group, halves), grid, x, 1,
-           state_part);
+  dispatch(label, text.str(), bindings, std::move(group), grid, x, 1, state_part);
   compiled_.dispatches.back().layer = static_cast<int32_t>(layer);
 }
 
@@ -49,34 +48,50 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
     ShaderText text = shift_mix_text(op, op_index, chunk);
     text.file("shift_mix_run_states");
     cost_ = shift_mix_cost(plan_, op);
-    return dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, ceil_div(ceil_div(x.width, 4), chunk), op.layer,
-                           op.state_part, "states_here");
+    return dispatch_states(label, text, "vec4<f32>", 16, Bindings::MainStates, bind_main(label, &group), Grid::StatesRows,
+                           ceil_div(ceil_div(x.width, 4), chunk), op.layer, op.state_part, "states_here");
   }
   vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
   const PlacedRows& lerp = placed(group, op.lerp);
-  std::string mixes, largest;
+  std::string lerps, mixes, largest, store;
   for (uint32_t z = 0; z < op.out.size(); ++z) {
     const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
-    const bool halves = uses_[static_cast<size_t>(op.out[z])].halves_by_producer;
-    const uint32_t lerp_at = lerp.at + z * lerp.row_vec4s;
+    const bool as_halves = uses_[static_cast<size_t>(op.out[z])].halves_by_producer;
     const auto flag = [](bool value) { return value ? "true" : "false"; };
-    mixes += message("make_mix(", z, "u, row, quad, exists, h[i], previous[i], ", lerp_at, "u, ", out.values, "u, ", out.codes,
-                     "u, ", out.heads, "u, ", out.halves, "u, ", out.scales, "u, ", flag(out.has_values), ", ",
-                     flag(out.has_codes), ", ", flag(halves), ");\n    ");
-    if (halves) largest += message("find_largest(", z, "u, &h, &previous, ", lerp_at, "u, thread);\n  ");
+    lerps += message("let lerp_", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
+    mixes += message("let mix_", z, " = mix_quads(h, previous, lerp_", z, ");\n  ");
+    if (as_halves) largest += message("note_largest(", z, "u, quads_magnitude(mix_", z, "), thread);\n  ");
+    store += message("store_mix(", z, "u, row, thread, mix_", z, ", ", out.values, "u, ", out.codes, "u, ", out.heads, "u, ", out.halves,
+                     "u, ", out.scales, "u, ", flag(out.has_values), ", ", flag(out.has_codes), ", ", flag(as_halves), ");\n  ");
   }
-  if (!largest.empty()) largest = "clear_largest(thread);\n  " + largest + "workgroupBarrier();";
-  const uint32_t quads = ceil_div(x.width, 4), workgroup = row_workgroup(quads);
+  if (!largest.empty()) largest += "workgroupBarrier();";
+  const uint32_t quads = ceil_div(x.width, 4), workgroup = row_workgroup(quads, crowd() ? kMostCrowdThreads : kMostRowThreads);
+  const auto kept = kept_.find(static_cast<size_t>(op.x));
+  const bool adds_sums = kept != kept_.end();
   ShaderText text = begin_row(x.width, workgroup);
   text.constant("kEpsilon", op.epsilon);
   text.constant("kX", x.values).constant("kXStride", x.values_stride());
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
   text.constant("kHalvesStride", x.halves_stride());
-  include_halves(text, 3, static_cast<uint32_t>(op.out.size()));
+  include_halves(text, adds_sums ? 5 : 3, static_cast<uint32_t>(op.out.size()), workgroup);
   text.file("layer_norm").file("quantize_quad");
-  text.text(instantiate("shift_mix_many", {{"MIXES", mixes}, {"LARGEST", largest}}));
+  std::vector<uint32_t> unscale;
+  if (adds_sums) {
+    compiled_.activations.move(static_cast<size_t>(op.x), compiled_.free_slot);
+    text.constant("kXMoved", slot(static_cast<size_t>(op.x)).values);
+    include_sums(text, "kSums", kept->second);
+    text.file("x_and_sums");
+    unscale = {std::bit_cast<uint32_t>(kept->second.unscale)};
+    kept_.erase(kept);
+  } else {
+    text.file("x_as_it_is");
+  }
+  text.text(instantiate("shift_mix_many", {{"LERPS", lerps}, {"MIXES", mixes}, {"LARGEST", largest}, {"STORE", store}}));
   cost_ = shift_mix_cost(plan_, op);
-  dispatch_states(label, text, "vec4<f32>", 16, &group, Grid::StatesRows, 1, op.layer, op.state_part, "states", true);
+  const Bindings bindings = adds_sums ? Bindings::StatesParts : Bindings::StatesHalves;
+  dispatch_states(label, text, "vec4<f32>", 16, bindings,
+                  adds_sums ? bind_parts(label, bindings, &group, unscale) : bind_main(label, &group, true), Grid::StatesRows, 1,
+                  op.layer, op.state_part);
 }
 
 // Constants of a kernel with a workgroup a row of `width` values.
@@ -126,7 +141,8 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     inputs(text), before(text), after(text);
     text.file("wkv7_head").file("wkv7_step");
     cost_ = wkv7_cost(plan_);
-    dispatch_states("wkv7 step", text, "vec4<f32>", 16, &group, Grid::StatesSequences, plan_.n_head, op.layer, op.state_part);
+    dispatch_states("wkv7 step", text, "vec4<f32>", 16, Bindings::MainStates, bind_main("wkv7 step", &group), Grid::StatesSequences,
+                    plan_.n_head, op.layer, op.state_part);
   } else {
     const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);
     ShaderText prepare;
@@ -149,14 +165,14 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     chunk.constant("kLanes", kLanes).constant("kValues", values).constant("kTokens", tokens);
     chunk.file("activations").file("wkv7_chunk");
     cost_ = wkv7_cost(plan_);
-    dispatch_states("wkv7 chunk", chunk, "f32", 4, nullptr, Grid::StatesSequences, plan_.n_head * (n / values), op.layer,
-                    op.state_part);
+    dispatch_states("wkv7 chunk", chunk, "f32", 4, Bindings::MainStates, bind_main("wkv7 chunk", nullptr), Grid::StatesSequences,
+                    plan_.n_head * (n / values), op.layer, op.state_part);
 
     ShaderText finish = begin_row(plan_.n_embd, workgroup);
     inputs(finish), after(finish);
     finish.constant("kHasHalves", uses_[static_cast<size_t>(op.out)].halves_by_producer).constant("kOutHalves", out.halves);
     finish.constant("kOutScales", out.scales).constant("kHalvesStride", out.halves_stride());
-    include_halves(finish, 3, 1);
+    include_halves(finish, 3, 1, workgroup);
     finish.file("wkv7_finish");
     cost_.row_bytes = 6 * sizeof(float) * plan_.n_embd;
     dispatch("wkv7 finish", finish.str(), Bindings::MainHalves, bind_main("wkv7 finish", &group, true), Grid::Rows, 1);

@@ -67,8 +67,9 @@ void Compiler::include_half_tiles(ShaderText& text) const {
   text.constant("kHalfTileRows", shape.m).constant("kHalfTileOctets", shape.k / 8).file("half_tiles");
 }
 
-void Compiler::include_halves(ShaderText& text, uint32_t binding, uint32_t rows) const {
+void Compiler::include_halves(ShaderText& text, uint32_t binding, uint32_t rows, uint32_t workgroup) const {
   include_half_tiles(text);
+  text.constant("kLargestLanes", use_subgroups(workgroup, 32) ? 32u : 8u);
   text.constant("kHalvesBinding", binding).constant("kHalfRows", rows).file("halves_out").file("halves");
 }
 
@@ -164,6 +165,22 @@ uint64_t Compiler::sums_values() const {
     if (const auto* wkv7 = std::get_if<Wkv7Op>(&op)) consider(second_loras(*wkv7));
   }
   return most;
+}
+
+// Whether sums may be left to whom they are for: to kernels of a crowd, which read each of them once. Prompts, where rows are read
+// with their neighbours, and streamed models, whose kernels need the bindings to carry weights, have theirs added up before.
+bool Compiler::readers_add_sums() const { return crowd() && takes_halves(matmat(shape_.rows)); }
+
+bool Compiler::reader_adds_sums(const LinearMatrix& matrix) const {
+  if (!readers_add_sums() || model_.weights->streams() || next_ == nullptr) return false;
+  const auto* mix = std::get_if<ShiftMixOp>(next_);
+  return mix != nullptr && matrix.accumulate && static_cast<size_t>(mix->x) == matrix.out;
+}
+
+void Compiler::include_sums(ShaderText& text, const std::string& name, const KeptSums& sums) {
+  const Unfinished& place = sums.place;
+  text.constant(name, place.sums / 4).constant(name + "Stride", place.width / 4).constant(name + "Splits", place.splits);
+  text.constant(name + "SplitStride", place.rows * place.width / 4).constant(name + "Scales", sums.scales).file("kept_sums");
 }
 
 // The switch cases that call `call` with each type; the last one is the default.
@@ -335,6 +352,11 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     if (place.direct) continue;
     const Tensor& weight = plan_.tensor(matrices[i].weight);
     const SlotPlace& out = slot(matrices[i].out);
+    const float scale = halves ? model_.half_scales.at(static_cast<size_t>(matrices[i].weight)) : 1.0f;
+    if (reader_adds_sums(matrices[i])) {
+      kept_[matrices[i].out] = {place, slot(matrices[i].in).scales, 1.0f / scale};
+      continue;
+    }
     const bool as_halves = matrices[i].out < uses_.size() && uses_[matrices[i].out].halves_by_producer;
     const uint32_t begin = workgroups, pieces = ceil_div(ceil_div(weight.ne1, 4), workgroup);
     workgroups += as_halves ? 1 : pieces;
@@ -343,7 +365,6 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     const uint32_t out_bytes = (out.has_values ? (matrices[i].accumulate ? 8 : 4) : 0) + (as_halves ? 2 : 0);
     cost_.row_bytes += uint64_t{weight.ne1} * (4 * place.splits + out_bytes);
     cost_.row_operations += uint64_t{weight.ne1} * place.splits;
-    const float scale = halves ? model_.half_scales.at(static_cast<size_t>(matrices[i].weight)) : 1.0f;
     table.insert(table.end(), {workgroups, begin, place.sums / 4, place.width / 4, place.rows * place.width / 4, place.splits,
                                weight.ne1, activation_number(matrices[i].activation, matrices[i].accumulate),
                                slot(matrices[i].in).scales, std::bit_cast<uint32_t>(1.0f / scale), out.has_values, out.values,
@@ -353,7 +374,7 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
   ShaderText text = begin(workgroup, 8);
   text.constant("kParts", parts).constant("kFromHalves", halves).constant("kQuadsEach", quads_each);
   text.file("activations").file("activate");
-  include_halves(text, 5, 1);
+  include_halves(text, 5, 1, workgroup);
   text.file("reduce");
   dispatch("reduce " + label, text.str(), Bindings::Parts, bind_parts("reduce", Bindings::Parts, nullptr, table), Grid::RowsY,
            workgroups);

@@ -86,6 +86,7 @@ void Compiler::lay_out() {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
   }
+  if (readers_add_sums()) compiled_.free_slot = act.add(plan_.n_embd, rows, true, false);
   // Behind all else: kernels that read neither are the same texts, and so compiled once, whatever is read out of how many sequences.
   const uint32_t head_alloc = whole_tiles(head_rows());
   const MatMat head_form = matmat(head_rows());

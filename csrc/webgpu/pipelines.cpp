@@ -25,6 +25,7 @@ std::span<const uint32_t> numbers(Bindings bindings) {
       return kEmbedNumbers;
     case Bindings::Parts:
     case Bindings::Product:
+    case Bindings::StatesParts:
       return kPartsNumbers;
     case Bindings::Choice:
       return kChoiceNumbers;
@@ -100,6 +101,7 @@ Pipelines::Pipelines(const Device& device) : device_(device), workers_(std::clam
   states_pipeline_ = make_pipeline_layout("states", {main_.get(), states_.get(), sequences_.get()});
   states_halves_pipeline_ =
       make_pipeline_layout("states and halves", {main_halves_.get(), states_.get(), sequences_.get()});
+  states_parts_pipeline_ = make_pipeline_layout("states and parts", {parts_.get(), states_.get(), sequences_.get()});
 }
 
 WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
@@ -107,6 +109,7 @@ WGPUBindGroupLayout Pipelines::group_layout(Bindings bindings) const {
     case Bindings::Embed:
       return embed_.get();
     case Bindings::Parts:
+    case Bindings::StatesParts:
       return parts_.get();
     case Bindings::Product:
       return product_.get();
@@ -144,6 +147,8 @@ WGPUPipelineLayout Pipelines::pipeline_layout(Bindings bindings) const {
       return states_pipeline_.get();
     case Bindings::StatesHalves:
       return states_halves_pipeline_.get();
+    case Bindings::StatesParts:
+      return states_parts_pipeline_.get();
     default:
       return main_pipeline_.get();
   }
@@ -160,6 +165,7 @@ std::vector<WGPUBindGroupLayout> Pipelines::own_groups(Bindings bindings) const 
       break;
     case Bindings::MainStates:
     case Bindings::StatesHalves:
+    case Bindings::StatesParts:
       groups.insert(groups.end(), {states_.get(), sequences_.get()});
       break;
     default:

@@ -25,6 +25,7 @@ enum class Bindings {
   MainStateOther,  // MainState, and group 2: the same part of another state
   MainStates,      // and group 1: a layer of the states of a block; group 2: the table of sequences
   StatesHalves,    // MainStates, with MainHalves
+  StatesParts,     // MainStates, with Parts
 };
 
 constexpr uint32_t kMostBuffers = 8;  // storage buffers of a kernel: what every device must allow
@@ -89,7 +90,7 @@ class Pipelines {
   std::map<WGPUBindGroupLayout, uint32_t> buffers_;  // of each layout
   BindGroupLayoutHandle main_, main_halves_, embed_, parts_, product_, choice_, draw_, state_, other_state_, states_, sequences_, carry_;
   PipelineLayoutHandle main_pipeline_, main_halves_pipeline_, embed_pipeline_, parts_pipeline_, product_pipeline_, choice_pipeline_,
-      draw_pipeline_, state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_;
+      draw_pipeline_, state_pipeline_, state_other_pipeline_, states_pipeline_, states_halves_pipeline_, states_parts_pipeline_;
   std::map<Bindings, PipelineLayoutHandle> carrying_pipelines_;
   mutable std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;

@@ -6,10 +6,10 @@ fn clear_largest(thread: u32) {
   if (thread < kHalfRows) { atomicStore(&largest[thread], 0u); }
   workgroupBarrier();
 }
-// Magnitudes are ordered as their bits are; eight neighbouring threads, one atomic.
+// Magnitudes are ordered as their bits are; kLargestLanes neighbouring threads, one atomic.
 fn note_largest(number: u32, most: f32, thread: u32) {
-  let of_eight = group_max(most, 8u);
-  if (thread % 8u == 0u) { atomicMax(&largest[number], bitcast<u32>(of_eight)); }
+  let of_neighbours = group_max(most, kLargestLanes);
+  if (thread % kLargestLanes == 0u) { atomicMax(&largest[number], bitcast<u32>(of_neighbours)); }
 }
 fn half_exponent(number: u32) -> u32 {
   return clamp((atomicLoad(&largest[number]) >> 23u) & 255u, 15u, 254u);
