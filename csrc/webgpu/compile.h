@@ -169,6 +169,7 @@ class Compiler {
   // compile_many.cpp
   void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
+  std::vector<uint32_t> wkv7_step_loras(ShaderText& text);
   uint32_t row_workgroup(uint32_t quads, uint32_t most = kMostRowThreads) const;
   ShaderText begin_row(uint32_t width, uint32_t workgroup) const;
   // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet, the file `states`. `element` is

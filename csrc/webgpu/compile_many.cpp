@@ -103,6 +103,28 @@ ShaderText Compiler::begin_row(uint32_t width, uint32_t workgroup) const {
   return text;
 }
 
+// What wkv7_step.wgsl reads its second LoRAs' outputs with: from their slots, or as sums that it adds up. The unscales of those.
+std::vector<uint32_t> Compiler::wkv7_step_loras(ShaderText& text) {
+  std::vector<uint32_t> unscales;
+  size_t lora = compiled_.lora_slots;
+  for (const char* name : {"w", "a", "v", "g"}) {
+    const std::string place = message("kLora_", name);
+    Substitutions all = {{"NAME", message("lora_", name)}, {"PLACE", place}};
+    if (const auto kept = kept_.find(lora); kept != kept_.end()) {
+      include_sums(text, place, kept->second);
+      all.insert(all.end(), {{"STRIDE", place + "Stride"}, {"SPLIT_STRIDE", place + "SplitStride"}, {"SPLITS", place + "Splits"},
+                             {"SCALES", place + "Scales"}, {"MATRIX", message(unscales.size(), "u")}});
+      text.text(instantiate("wkv7_lora_sums", all));
+      unscales.push_back(std::bit_cast<uint32_t>(kept->second.unscale));
+      kept_.erase(kept);
+    } else {
+      text.constant(place, slot(lora).values).text(instantiate("wkv7_lora", all));
+    }
+    ++lora;
+  }
+  return unscales;
+}
+
 void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
   const WeightGroup& group = model_.weights->groups(op_index)[0];
   const uint32_t n = plan_.head_size;
@@ -113,6 +135,8 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
   const auto inputs = [&](ShaderText& text) {
     text.constant("kHeadSize", n).constant("kStride", at(op.r).values_stride());
     text.constant("kR", at(op.r).values).constant("kK", at(op.k).values).constant("kV", at(op.v).values);
+  };
+  const auto loras = [&](ShaderText& text) {
     size_t lora = compiled_.lora_slots;
     for (const char* name : {"kLoraW", "kLoraA", "kLoraV", "kLoraG", "kY"}) text.constant(name, slot(lora++).values);
   };
@@ -139,16 +163,19 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     ShaderText text = begin(groups * (n / 4), 8);
     text.file("weights").file("activations");
     inputs(text), before(text), after(text);
+    const std::vector<uint32_t> unscales = wkv7_step_loras(text);
     text.file("wkv7_head").file("wkv7_step");
     cost_ = wkv7_cost(plan_);
-    dispatch_states("wkv7 step", text, "vec4<f32>", 16, Bindings::MainStates, bind_main("wkv7 step", &group), Grid::StatesSequences,
-                    plan_.n_head, op.layer, op.state_part);
+    const Bindings bindings = unscales.empty() ? Bindings::MainStates : Bindings::StatesParts;
+    dispatch_states("wkv7 step", text, "vec4<f32>", 16, bindings,
+                    unscales.empty() ? bind_main("wkv7 step", &group) : bind_parts("wkv7 step", bindings, &group, unscales),
+                    Grid::StatesSequences, plan_.n_head, op.layer, op.state_part);
   } else {
     const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);
     ShaderText prepare;
     prepare.constant("kWorkgroup", workgroup).constant("kQuads", plan_.n_embd / 4);
     prepare.constant("kPerThread", ceil_div(plan_.n_embd / 4, workgroup));
-    inputs(prepare), before(prepare);
+    inputs(prepare), loras(prepare), before(prepare);
     prepare.file("weights").file("activations").file("wkv7_prepare");
     cost_.row_bytes = 13 * sizeof(float) * plan_.n_embd;
     dispatch("wkv7 prepare", prepare.str(), Bindings::Main, bind_main("wkv7 prepare", &group), Grid::Rows, 1);
@@ -161,7 +188,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     const uint32_t tokens =
         std::clamp((device_.limits().maxComputeWorkgroupStorageSize - 2048) / row_bytes, 1u, tuning_.wkv_tokens);
     ShaderText chunk = begin(values * kLanes, kLanes);
-    inputs(chunk);
+    inputs(chunk), loras(chunk);
     chunk.constant("kLanes", kLanes).constant("kValues", values).constant("kTokens", tokens);
     chunk.file("activations").file("wkv7_chunk");
     cost_ = wkv7_cost(plan_);
@@ -169,7 +196,7 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
                     plan_.n_head * (n / values), op.layer, op.state_part);
 
     ShaderText finish = begin_row(plan_.n_embd, workgroup);
-    inputs(finish), after(finish);
+    inputs(finish), loras(finish), after(finish);
     finish.constant("kHasHalves", uses_[static_cast<size_t>(op.out)].halves_by_producer).constant("kOutHalves", out.halves);
     finish.constant("kOutScales", out.scales).constant("kHalvesStride", out.halves_stride());
     include_halves(finish, 3, 1, workgroup);

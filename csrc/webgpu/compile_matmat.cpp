@@ -172,8 +172,9 @@ uint64_t Compiler::sums_values() const {
 bool Compiler::readers_add_sums() const { return crowd() && takes_halves(matmat(shape_.rows)); }
 
 bool Compiler::reader_adds_sums(const LinearMatrix& matrix) const {
-  if (!readers_add_sums() || model_.weights->streams() || next_ == nullptr) return false;
-  const auto* mix = std::get_if<ShiftMixOp>(next_);
+  if (!readers_add_sums() || model_.weights->streams()) return false;
+  if (matrix.out >= compiled_.lora_slots && matrix.out < compiled_.lora_slots + 4) return true;
+  const auto* mix = next_ == nullptr ? nullptr : std::get_if<ShiftMixOp>(next_);
   return mix != nullptr && matrix.accumulate && static_cast<size_t>(mix->x) == matrix.out;
 }
 

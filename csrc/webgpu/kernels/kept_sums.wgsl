@@ -8,6 +8,15 @@ fn added_quad(first: u32, split_stride: u32, splits: u32) -> vec4<f32> {
   for (var split = 0u; split < splits; split++) { sum += sums[first + split * split_stride]; }
   return sum;
 }
+// Likewise a single one, as values.
+fn added_value(first: u32, split_stride: u32, splits: u32) -> f32 {
+  var sum = 0.0;
+  for (var split = 0u; split < splits; split++) {
+    let at = first + split * split_stride;
+    sum += sums[at >> 2u][at & 3u];
+  }
+  return sum;
+}
 // What undoes the scales of a product's operands, for a row whose factor is behind that vec4.
 fn sums_factor(scales: u32, row: u32, matrix: u32) -> f32 {
   return act_f32(4u * scales + row) * unscales[matrix];

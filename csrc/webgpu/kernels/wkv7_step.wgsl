@@ -1,8 +1,8 @@
 // RWKV-7's time mix after its input projections, for a crowd: one head (N = kHeadSize channels) of one of many sequences, which
 // bring a token each. The formulas are those of wkv7.wgsl, wkv7_prepare.wgsl, wkv7_chunk.wgsl and wkv7_finish.wgsl.
 //
-// weights: w0 a0 v0 k_k k_a r_k and the group norm [C]. act, [C] a row: r k v lora_w lora_a lora_v lora_g v_first in; out as
-// float32, int8 or both. states: S of this layer as [H][key][value], read and replaced.
+// weights: w0 a0 v0 k_k k_a r_k and the group norm [C]. act, [C] a row: r k v v_first in, and lora_w lora_a lora_v lora_g if they are not
+// sums (wkv7_lora.wgsl, wkv7_lora_sums.wgsl); out as float32, int8 or both. states: S of this layer as [H][key][value], read and replaced.
 // workgroup.x is the head, workgroup.y the sequence. What counts is that the state streams through: thread (q, group) holds values
 // 4 q ... 4 q + 3 of keys group * kKeys ..., asked for before everything else; threads below N also make the channel's vectors.
 // A sequence of more rows goes through one by one. All float32.
@@ -29,20 +29,21 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   let i = min(thread, kHeadSize - 1u);
   let channel = head * kHeadSize + i;
   for (var t = 0u; t < sequence.y; t++) {
-    let row = (sequence.x + t) * kStride;
+    let number = sequence.x + t;
+    let row = number * kStride;
     var sums = vec2(0.0);  // |k k_k|^2, sum of r k r_k
     var gate = 0.0;
     if (makes_channel) {
       let r = channel_act(kR + row, channel);
       var k = channel_act(kK + row, channel);
       var v = channel_act(kV + row, channel);
-      let a = sigmoid(channel_weight(kA0, channel) + channel_act(kLoraA + row, channel));
-      let w = exp(-0.6065306597126334 * sigmoid(channel_weight(kW0, channel) + channel_act(kLoraW + row, channel)));
-      gate = channel_act(kLoraG + row, channel);
+      let a = sigmoid(channel_weight(kA0, channel) + lora_a(number, channel));
+      let w = exp(-0.6065306597126334 * sigmoid(channel_weight(kW0, channel) + lora_w(number, channel)));
+      gate = lora_g(number, channel);
       if (kFirstLayer) {
         set_act_f32(4u * (kVFirst + row) + channel, v);
       } else {
-        let share = sigmoid(channel_weight(kV0, channel) + channel_act(kLoraV + row, channel));
+        let share = sigmoid(channel_weight(kV0, channel) + lora_v(number, channel));
         v += (channel_act(kVFirst + row, channel) - v) * share;
       }
       let kk = k * channel_weight(kKK, channel);
