@@ -16,34 +16,39 @@ float size_of_half(half_bits bits) {
   return std::isfinite(value) ? value : 0.0f;
 }
 
-// The largest bound(block) of all blocks, or of all values of a float type.
+// From bound(block) of all blocks, or of all values of a float type.
 template <class Block, class Bound>
-float largest(const Tensor& tensor, Bound bound) {
-  const size_t blocks = tensor.ne0 / traits(tensor.type).block_values;
+Magnitude largest(const Tensor& tensor, Bound bound) {
+  const size_t block_values = traits(tensor.type).block_values, blocks = tensor.ne0 / block_values;
   float most = 0;
+  double longest = 0;
   for (uint32_t row = 0; row < tensor.ne1; ++row) {
     const std::byte* at = tensor.data + row * tensor.row_bytes;
+    double squares = 0;
     for (size_t i = 0; i < blocks; ++i) {
       Block block;
       std::memcpy(&block, at + i * sizeof(Block), sizeof(Block));
-      most = std::max(most, bound(block));
+      const float value = bound(block);
+      most = std::max(most, value);
+      squares += double{value} * value;
     }
+    longest = std::max(longest, squares);
   }
-  return most;
+  return {most, static_cast<float>(std::sqrt(longest * static_cast<double>(block_values)))};
 }
 
 template <class Block>
-float by_d(const Tensor& tensor, float codes) {
+Magnitude by_d(const Tensor& tensor, float codes) {
   return largest<Block>(tensor, [codes](const Block& block) { return codes * size_of_half(block.d); });
 }
 
 template <class Block>
-float by_d_and_m(const Tensor& tensor, float codes) {
+Magnitude by_d_and_m(const Tensor& tensor, float codes) {
   return largest<Block>(tensor, [codes](const Block& block) { return codes * size_of_half(block.d) + size_of_half(block.m); });
 }
 
 template <class Block>
-float by_d_and_dmin(const Tensor& tensor, float codes, float minima) {
+Magnitude by_d_and_dmin(const Tensor& tensor, float codes, float minima) {
   return largest<Block>(tensor, [codes, minima](const Block& block) {
     return codes * size_of_half(block.d) + minima * size_of_half(block.dmin);
   });
@@ -51,7 +56,7 @@ float by_d_and_dmin(const Tensor& tensor, float codes, float minima) {
 
 }  // namespace
 
-float magnitude_bound(const Tensor& tensor) {
+Magnitude magnitude_bound(const Tensor& tensor) {
   switch (tensor.type) {
     case DType::F32:
       return largest<float>(tensor, [](float value) { return std::isfinite(value) ? std::abs(value) : 0.0f; });
@@ -87,12 +92,12 @@ float magnitude_bound(const Tensor& tensor) {
     case DType::IQ4_XS:
       return by_d<block_iq4_xs>(tensor, 32 * 127);
   }
-  return 0;
+  return {};
 }
 
-float half_scale(const Tensor& tensor) {
+float half_scale(const Tensor& tensor, const Magnitude& magnitude) {
   if (tensor.type == DType::F16) return 1.0f;
-  const float bound = magnitude_bound(tensor);
+  const float bound = magnitude.value;
   // Within what a float32 and its inverse can hold.
   return bound > 0 ? std::ldexp(1.0f, std::clamp(14 - std::ilogb(bound), -110, 110)) : 1.0f;
 }

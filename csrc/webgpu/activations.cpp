@@ -27,6 +27,7 @@ size_t Activations::add(uint32_t width, uint32_t rows, bool values, bool codes, 
   if (halves) place.halves = static_cast<uint32_t>(half_vec4s_);
   if (halves) half_vec4s_ += uint64_t{rows} * place.halves_stride();
   if (halves) place.scales = take((uint64_t{rows} + 3) / 4);
+  if (halves) place.lengths = take((uint64_t{rows} + 3) / 4);
   slots_.push_back(place);
   return slots_.size() - 1;
 }

@@ -18,6 +18,7 @@ struct SlotPlace {
   uint32_t values = 0, codes = 0, heads = 0;
   uint32_t first_values = 0;  // before a program's first dispatch, if they move: Activations::move()
   uint32_t halves = 0, scales = 0;  // in the buffer of float16, and of its rows' factors: see kernels/pack_halves.wgsl
+  uint32_t lengths = 0;             // of the same rows: their Euclidean lengths, where a kernel needs them
 
   uint32_t values_stride() const { return padded / 4; }
   uint32_t codes_stride() const { return padded / 16; }

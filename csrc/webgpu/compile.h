@@ -217,6 +217,7 @@ class Compiler {
     bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16
     bool codes_by_producer = true;       // else quantize.wgsl after it
     bool halves_by_producer = false;     // else pack_halves.wgsl before it is read
+    bool length = false;                 // a product whose outputs become float16 bounds them by the rows' lengths
   };
   bool reads_codes(TensorId weight) const;
   bool is_head_row_count() const { return shape_.readout == Readout::AllLogits; }
@@ -278,6 +279,8 @@ std::string layout_text(const std::string& source, uint32_t layout);
 std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std::string_view end);
 // compile_tiles.cpp: what kernels that read or write tiled weights include.
 void include_weight_tiles(ShaderText& text, const MatrixShape& shape);
+// Whether no value that it gives is larger than 1.
+inline bool is_bounded(Activation activation) { return activation == Activation::Tanh || activation == Activation::Sigmoid; }
 // The constants of kernels/activate.wgsl.
 uint32_t activation_number(Activation activation, bool accumulate);
 constexpr uint32_t kMostWide = 64;  // threads of a row, where they may be more than a subgroup has

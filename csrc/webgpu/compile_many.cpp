@@ -54,6 +54,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   vector(op.norm_weight), vector(op.norm_bias), vector(op.lerp);
   const PlacedRows& lerp = placed(group, op.lerp);
   std::string lerps, mixes, largest, store;
+  uint32_t lengths = 0;
   for (uint32_t z = 0; z < op.out.size(); ++z) {
     const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
     const bool as_halves = uses_[static_cast<size_t>(op.out[z])].halves_by_producer;
@@ -61,6 +62,10 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
     lerps += message("let lerp_", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
     mixes += message("let mix_", z, " = mix_quads(h, previous, lerp_", z, ");\n  ");
     if (as_halves) largest += message("note_largest(", z, "u, quads_magnitude(mix_", z, "), thread);\n  ");
+    if (uses_[static_cast<size_t>(op.out[z])].length) {
+      largest += message("note_squares(", lengths, "u, mix_", z, ", thread);\n  ");
+      store += message("store_length(", lengths++, "u, 4u * ", out.lengths, "u + row, thread);\n  ");
+    }
     store += message("store_mix(", z, "u, row, thread, mix_", z, ", ", out.values, "u, ", out.codes, "u, ", out.heads, "u, ", out.halves,
                      "u, ", out.scales, "u, ", flag(out.has_values), ", ", flag(out.has_codes), ", ", flag(as_halves), ");\n  ");
   }
@@ -72,7 +77,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   text.constant("kEpsilon", op.epsilon);
   text.constant("kX", x.values).constant("kXStride", x.values_stride());
   text.constant("kNormWeight", placed(group, op.norm_weight).at).constant("kNormBias", placed(group, op.norm_bias).at);
-  text.constant("kHalvesStride", x.halves_stride());
+  text.constant("kHalvesStride", x.halves_stride()).constant("kLengths", std::max(1u, lengths));
   include_halves(text, adds_sums ? 5 : 3, static_cast<uint32_t>(op.out.size()), workgroup);
   text.file("layer_norm").file("quantize_quad");
   std::vector<uint32_t> unscale;

@@ -341,13 +341,9 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
 // Finishes what add_matmat() left, if anything.
 void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places,
                           bool halves) {
-  // Whole rows want as many threads as there are; single outputs fewer.
-  const bool rows = std::any_of(matrices.begin(), matrices.end(), [&](const LinearMatrix& matrix) {
-    return matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
-  });
-  const uint32_t workgroup = std::min(rows ? 512u : 256u, max_threads_);
+  const uint32_t workgroup = std::min(256u, max_threads_);
   std::vector<uint32_t> table;
-  uint32_t workgroups = 0, parts = 0, quads_each = 1;
+  uint32_t workgroups = 0, parts = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
     const Unfinished& place = places[i];
     if (place.direct) continue;
@@ -359,21 +355,22 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
       continue;
     }
     const bool as_halves = matrices[i].out < uses_.size() && uses_[matrices[i].out].halves_by_producer;
-    const uint32_t begin = workgroups, pieces = ceil_div(ceil_div(weight.ne1, 4), workgroup);
-    workgroups += as_halves ? 1 : pieces;
-    if (as_halves) quads_each = std::max(quads_each, pieces);
+    const uint32_t begin = workgroups;
+    workgroups += ceil_div(ceil_div(weight.ne1, 4), workgroup);
     ++parts;
     const uint32_t out_bytes = (out.has_values ? (matrices[i].accumulate ? 8 : 4) : 0) + (as_halves ? 2 : 0);
     cost_.row_bytes += uint64_t{weight.ne1} * (4 * place.splits + out_bytes);
     cost_.row_operations += uint64_t{weight.ne1} * place.splits;
+    const float length = halves ? model_.row_lengths.at(static_cast<size_t>(matrices[i].weight)) : 0.0f;
     table.insert(table.end(), {workgroups, begin, place.sums / 4, place.width / 4, place.rows * place.width / 4, place.splits,
                                weight.ne1, activation_number(matrices[i].activation, matrices[i].accumulate),
                                slot(matrices[i].in).scales, std::bit_cast<uint32_t>(1.0f / scale), out.has_values, out.values,
-                               out.values_stride(), as_halves, out.halves, out.halves_stride(), out.scales});
+                               out.values_stride(), as_halves, out.halves, out.halves_stride(), out.scales,
+                               slot(matrices[i].in).lengths, std::bit_cast<uint32_t>(length)});
   }
   if (parts == 0) return;
   ShaderText text = begin(workgroup, 8);
-  text.constant("kParts", parts).constant("kFromHalves", halves).constant("kQuadsEach", quads_each);
+  text.constant("kParts", parts).constant("kFromHalves", halves);
   text.file("activations").file("activate");
   include_halves(text, 5, 1, workgroup);
   text.file("reduce");

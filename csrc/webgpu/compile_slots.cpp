@@ -48,17 +48,28 @@ void Compiler::plan_slots() {
       for (const LinearPart& part : linear->parts) use(part.out).codes_by_producer = codes_only;
     }
   }
-  // Kernels that make whole rows: of compile_many.cpp, and reduce.wgsl.
+  // Kernels that make whole rows, of compile_many.cpp; and reduce.wgsl, which needs the lengths of rows that such a kernel made.
+  const auto is_mix = [&](SlotId id) {
+    return std::any_of(plan_.ops.begin(), plan_.ops.end(), [&](const Op& op) {
+      const auto* mix = std::get_if<ShiftMixOp>(&op);
+      return mix != nullptr && std::find(mix->out.begin(), mix->out.end(), id) != mix->out.end() && use(id).halves_by_producer;
+    });
+  };
   for (const Op& op : plan_.ops) {
     if (one_token()) break;
     if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
       for (SlotId out : mix->out) use(out).halves_by_producer = use(out).halves;
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op); wkv7 != nullptr && !crowd()) {
       use(wkv7->out).halves_by_producer = use(wkv7->out).halves;
-    } else if (const auto* linear = std::get_if<LinearOp>(&op)) {
-      for (const LinearPart& part : linear->parts) {
-        if (!part.accumulate) use(part.out).halves_by_producer = use(part.out).halves;
-      }
+    }
+  }
+  for (const Op& op : plan_.ops) {
+    const auto* linear = std::get_if<LinearOp>(&op);
+    if (one_token() || linear == nullptr) continue;
+    for (const LinearPart& part : linear->parts) {
+      if (part.accumulate || !use(part.out).halves || !is_mix(part.in)) continue;
+      use(part.out).halves_by_producer = true;
+      if (!is_bounded(part.activation)) use(part.in).length = true;
     }
   }
   for (SlotUse& slot_use : uses_) {

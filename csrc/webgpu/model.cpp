@@ -25,10 +25,17 @@ uint64_t staging_bytes(const Plan& plan) {
 }
 
 // Of each tensor that is a matrix.
-std::vector<float> half_scales(const Plan& plan) {
-  std::vector<float> scales;
-  for (const Tensor& tensor : plan.tensors) scales.push_back(tensor.ne1 > 1 ? half_scale(tensor) : 1.0f);
-  return scales;
+std::vector<Magnitude> magnitudes(const Plan& plan) {
+  std::vector<Magnitude> all;
+  for (const Tensor& tensor : plan.tensors) all.push_back(tensor.ne1 > 1 ? magnitude_bound(tensor) : Magnitude{});
+  return all;
+}
+
+void take_magnitudes(LoadedParts& parts, const std::vector<Magnitude>& all) {
+  for (size_t i = 0; i < all.size(); ++i) {
+    parts.half_scales.push_back(half_scale(parts.plan->tensors[i], all[i]));
+    parts.row_lengths.push_back(all[i].row_length);
+  }
 }
 
 }  // namespace
@@ -50,12 +57,12 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   parts_->layout = parts_->device->options().tuned.all.layout;
   asked_rows_ = parts_->device->options().tuned.all.prefill_rows;
   // While the weights are uploaded: reading them for that takes as long.
-  std::future<std::vector<float>> scales;
-  if (parts_->device->half()) scales = std::async(std::launch::async | std::launch::deferred, [&plan] { return half_scales(plan); });
+  std::future<std::vector<Magnitude>> sizes;
+  if (parts_->device->half()) sizes = std::async(std::launch::async | std::launch::deferred, [&plan] { return magnitudes(plan); });
   for (;;) {
     try {
       load_weights(options);
-      if (scales.valid()) parts_->half_scales = scales.get();
+      if (sizes.valid()) take_magnitudes(*parts_, sizes.get());
       return;
     } catch (const BudgetTooSmall& error) {
       if (options.max_device_memory != 0) throw;

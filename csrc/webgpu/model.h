@@ -30,6 +30,7 @@ struct LoadedParts {
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
   std::unique_ptr<TileStore> tiles = std::make_unique<TileStore>();
   std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
+  std::vector<float> row_lengths;        // likewise, that no row of it exceeds
 };
 
 class DeviceModel final : public LoadedModel {

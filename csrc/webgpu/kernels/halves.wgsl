@@ -12,7 +12,11 @@ fn note_largest(number: u32, most: f32, thread: u32) {
   if (thread % kLargestLanes == 0u) { atomicMax(&largest[number], bitcast<u32>(of_neighbours)); }
 }
 fn half_exponent(number: u32) -> u32 {
-  return clamp((atomicLoad(&largest[number]) >> 23u) & 255u, 15u, 254u);
+  return exponent_of(atomicLoad(&largest[number]));
+}
+// For rows that hold no larger magnitude than that of these bits.
+fn exponent_of(magnitude: u32) -> u32 {
+  return clamp((magnitude >> 23u) & 255u, 15u, 254u);
 }
 fn store_half_quad(first: u32, octets: u32, row: u32, quad: u32, exponent: u32, value: vec4<f32>) {
   let scaled = value * bitcast<f32>((268u - exponent) << 23u);

@@ -38,6 +38,26 @@ fn quads_magnitude(quads: Quads) -> f32 {
   return most;
 }
 
+// Sums of squares of each kLargestLanes threads' values of a mix whose rows' lengths are wanted.
+const kSquares = kWorkgroup / kLargestLanes;
+var<workgroup> squares: array<f32, kLengths * kSquares>;
+
+fn note_squares(number: u32, mix: Quads, thread: u32) {
+  var sum = 0.0;
+  for (var i = 0u; i < kPerThread; i++) {
+    if (thread + i * kWorkgroup < kQuads) { sum += dot(mix[i], mix[i]); }
+  }
+  sum = group_sum(sum, kLargestLanes);
+  if (thread % kLargestLanes == 0u) { squares[number * kSquares + thread / kLargestLanes] = sum; }
+}
+// To a value of act.
+fn store_length(number: u32, at: u32, thread: u32) {
+  if (thread != 0u) { return; }
+  var sum = 0.0;
+  for (var i = 0u; i < kSquares; i++) { sum += squares[number * kSquares + i]; }
+  set_act_f32(at, sqrt(sum));
+}
+
 // Mix `number`; outputs as vec4 addresses. All threads of the workgroup come here.
 fn store_mix(number: u32, row: u32, thread: u32, mix: Quads, values: u32, codes: u32, heads: u32, half_rows: u32, scales: u32,
              has_values: bool, has_codes: bool, has_halves: bool) {
