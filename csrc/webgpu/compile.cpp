@@ -32,11 +32,11 @@ Compiler::Compiler(const LoadedParts& model, const Shape& shape)
 }
 
 Compiled Compiler::run() {
+  products_ = product_kinds();
   choose_tiles();
   plan_slots();
   lay_out();
   allocate();
-  products_ = product_kinds();
   compiled_.covers_state = covers_state();
   compiled_.reads_other_states = one_token() && compiled_.covers_state;
   for (size_t i = 0; i < plan_.ops.size(); ++i) {

@@ -125,7 +125,7 @@ class Compiler {
   uint32_t splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   std::vector<Unfinished> unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   uint64_t sums_values() const;
-  void begin_product(ShaderText& text, const Tiling& tiling, size_t parts) const;
+  void begin_product(ShaderText& text, const Tiling& tiling, size_t parts, bool once) const;
   struct ProductKinds {
     std::vector<DType> types;
     size_t parts = 0;  // of the op that has most
@@ -153,8 +153,8 @@ class Compiler {
   void choose_tiles();
   TiledGroup tiled_group(std::span<const LinearMatrix> matrices, const WeightGroup& group) const;
   Tiling tiled(Tiling tiling) const;
-  Substitutions tiles_loop(const MatMatTile& tile, uint32_t loads) const;
-  std::string tiles_product_text(const Tiling& tiling, size_t parts) const;
+  Substitutions tiles_loop(const MatMatTile& tile, uint32_t loads, bool finishes) const;
+  std::string tiles_product_text(const Tiling& tiling, size_t parts, bool finishes) const;
   // compile_wkv7.cpp
   void add(const Wkv7Op& op, size_t op_index);
   std::vector<LinearMatrix> second_loras(const Wkv7Op& op) const;

@@ -11,7 +11,6 @@ namespace {
 
 constexpr uint32_t kFloatTile = 64;      // of kernels/matmat_f32.wgsl
 constexpr uint32_t kFloatThreads = 256;
-constexpr uint32_t kPartWords = 24;      // of kernels/matmat.wgsl's Part
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
@@ -194,11 +193,12 @@ std::string by_kind(const std::vector<DType>& kinds, std::string_view begin, std
   return cases;
 }
 
-// What the text of each product begins with.
-void Compiler::begin_product(ShaderText& text, const Tiling& tiling, size_t parts) const {
+// What the text of each product begins with. `once`: the table of parts comes to workgroup memory.
+void Compiler::begin_product(ShaderText& text, const Tiling& tiling, size_t parts, bool once) const {
   const MatMatTile& tile = tiling.tile;
   text.constant("kTileRows", tile.rows).constant("kTileOuts", tile.outs).constant("kParts", static_cast<uint32_t>(parts));
   text.file("activations").file("activate").file("matmat");
+  text.constant("kPartWords", kPartWords).file(once ? "matmat_part_once" : "matmat_part");
   if (tiling.form == MatMat::Float) return;
   text.enable("f16").constant("kThreads", tiling.threads);
   include_half_tiles(text);
@@ -219,7 +219,7 @@ void Compiler::begin_product(ShaderText& text, const Tiling& tiling, size_t part
 // The kernel's text for tiles of matrices of these types.
 std::string Compiler::matmat_text(const Tiling& tiling, const std::vector<DType>& kinds, size_t parts) const {
   ShaderText text;
-  begin_product(text, tiling, parts);
+  begin_product(text, tiling, parts, false);
   text.file("weights");
   for (DType type : kinds) text.file(is_float(type) ? "float_weights" : "decode_" + lower(traits(type).name));
   if (tiling.form == MatMat::Float) {
@@ -288,6 +288,8 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   const ProductKinds all = of_head ? ProductKinds{} : products_;
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
+  const uint32_t rows_usual = rows_at_once == model_.prefill_rows ? model_.usual_rows : rows_at_once;
+  const bool finishes = of_head || rows_usual >= kDirectRows;  // what no other workgroup shares
   for (const WeightGroup& group : groups) {
     const TiledGroup tiled = tiled_group(matrices, group);
     const Tiling tiling = tiled.buffer == nullptr ? own_tiling : this->tiled(own_tiling);
@@ -331,9 +333,10 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
     const Pipelines::Range weights = tiled.buffer == nullptr
                                          ? Pipelines::Range{model_.weights->buffer(group), group.offset, group.bytes}
                                          : Pipelines::Range{tiled.buffer};
-    dispatch(label, tiled.buffer == nullptr ? matmat_text(tiling, kinds, part_count) : tiles_product_text(tiling, part_count),
-             Bindings::Product, bind_parts(label, Bindings::Product, weights, parts), of_head ? Grid::HeadTiles : Grid::RowTiles,
-             workgroups, tile.rows);
+    const std::string text = tiled.buffer == nullptr ? matmat_text(tiling, kinds, part_count)
+                                                     : tiles_product_text(tiling, part_count, finishes);
+    dispatch(label, text, Bindings::Product, bind_parts(label, Bindings::Product, weights, parts),
+             of_head ? Grid::HeadTiles : Grid::RowTiles, workgroups, tile.rows);
   }
   add_reduce(label, matrices, places, halves);
 }

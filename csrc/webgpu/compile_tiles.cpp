@@ -1,5 +1,6 @@
 // Products of many rows whose weights are float16 tiles in memory: Tuning::matmat_weights, weight_tiles.h.
 #include <algorithm>
+#include <bit>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
@@ -10,10 +11,12 @@ namespace {
 constexpr uint32_t kMostChosenRows = 128;  // measured; 256: with smaller tiles not, with these not measured
 constexpr uint32_t kTiledOuts = 32;        // of a subgroup
 constexpr uint32_t kTileStep = 64;         // kStep of kernels/matmat_halves.wgsl
+constexpr uint32_t kFewTiledRows = 32;
 
-// Bytes of workgroup memory that kernels/tiles_slices.wgsl, matmat_halves.wgsl and matmat_matrix.wgsl take.
-uint32_t tiled_memory(const MatMatTile& tile, const MatrixShape& shape) {
-  return tile.rows * ((kTileStep + 8) * 2 * 2 + 4) + tile.along * shape.m * (shape.n + 4) * 4;
+// Bytes of workgroup memory that kernels/tiles_slices.wgsl, matmat_halves.wgsl, matmat_matrix.wgsl and matmat_part_once.wgsl take.
+uint32_t tiled_memory(const MatMatTile& tile, const MatrixShape& shape, size_t parts) {
+  return tile.rows * ((kTileStep + 8) * 2 * 2 + 4) + tile.along * shape.m * (shape.n + 4) * 4 +
+         static_cast<uint32_t>(std::bit_ceil(parts)) * (kPartWords + 1) * 4;
 }
 
 }  // namespace
@@ -31,7 +34,7 @@ void Compiler::choose_tiles() {
   if (way == 1 || !takes_halves(matmat(shape_.rows))) return;
   if (way == 0 && !(crowd() && shape_.rows <= kMostChosenRows && device_.info().kind != DeviceKind::IntegratedGpu)) return;
   if (shape.m != shape.n) return;  // activations, which lie in tiles of a left operand, are the right one
-  if (tiled_memory(tiled(tiling(std::min(shape_.rows, kTiledRows))).tile, shape) > device_.limits().maxComputeWorkgroupStorageSize) return;
+  if (tiled_memory(tiled(tiling(std::min(shape_.rows, kTiledRows))).tile, shape, products_.parts) > device_.limits().maxComputeWorkgroupStorageSize) return;
   if (model_.weights->streams() || device_.memory().budget() != 0) return;
   compiled_.kept_tiles = model_.tiles->kept(model_);
 }
@@ -70,8 +73,8 @@ Compiler::Tiling Compiler::tiled(Tiling tiling) const {
 }
 
 // The $ of tiles_product.wgsl. A ring of weights: a tile of inputs is multiplied, then its registers are asked for again, `loads` tiles
-// further on (at the end of a split for nothing).
-Substitutions Compiler::tiles_loop(const MatMatTile& tile, uint32_t loads) const {
+// further on (at the end of a split for nothing). `finishes`: not all sums go to the memory of sums.
+Substitutions Compiler::tiles_loop(const MatMatTile& tile, uint32_t loads, bool finishes) const {
   const MatrixShape shape = matrix_shape_of(device_);
   const uint32_t down = tile.rows / tile.down / shape.n, along = tile.outs / tile.along / shape.m, of_step = kTileStep / shape.k;
   const auto for_sums = [&](const auto& line) {
@@ -118,17 +121,22 @@ Substitutions Compiler::tiles_loop(const MatMatTile& tile, uint32_t loads) const
     return message(last ? std::string("default") : message("case ", i * along + j, "u"),
                    ": { subgroupMatrixStore<col_major>(&done, subgroup * kMatrixM * kDone, sum_", i, "_", j, ", kDone); }");
   });
-  return {{"SUMS", sums}, {"FIRST", first}, {"MULTIPLY", multiply}, {"STORE", store}, {"CASES", cases},
-          {"MATRICES", std::to_string(down * along)}, {"ALONG", std::to_string(along)}};
+  const std::string to_sums = "let at = part.out + (row + first_row) * part.out_stride + first_out;\n    " + store;
+  const Substitutions of_end = {{"STORE", to_sums}, {"CASES", cases}, {"MATRICES", std::to_string(down * along)}, {"ALONG", std::to_string(along)}};
+  const std::string end = finishes ? instantiate("tiles_finish", of_end) : to_sums;
+  return {{"SUMS", sums}, {"FIRST", first}, {"MULTIPLY", multiply}, {"END", end}};
 }
 
-std::string Compiler::tiles_product_text(const Tiling& tiling, size_t parts) const {
+// Measured (docs/performance.md): products of few rows gain from one wait for the table of parts, those of many lose registers by it;
+// the head, whose workgroups have workgroup memory for finishing besides, gains where more of them fit.
+std::string Compiler::tiles_product_text(const Tiling& tiling, size_t parts, bool finishes) const {
+  const bool few = tiling.tile.rows <= kFewTiledRows;
   ShaderText text;
-  begin_product(text, tiling, parts);
+  begin_product(text, tiling, parts, few != finishes);
   include_weight_tiles(text, matrix_shape_of(device_));
-  text.file("tiles_slices").file("slice_put");
+  text.constant("kSlices", few && finishes ? 1u : 2u).file("tiles_slices").file("slice_put");
   if (tiling.form == MatMat::Plain) return text.file("tiles_plain").str();
-  return text.text(instantiate("tiles_product", tiles_loop(tiling.tile, tuned_.all.matmat_loads))).str();
+  return text.text(instantiate("tiles_product", tiles_loop(tiling.tile, tuned_.all.matmat_loads, finishes))).str();
 }
 
 }  // namespace rwkvnative::webgpu

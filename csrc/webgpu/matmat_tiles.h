@@ -12,6 +12,7 @@ namespace rwkvnative::webgpu {
 struct MatMatTile {
   uint32_t rows, outs, down, along;
 };
+constexpr uint32_t kPartWords = 24;  // of kernels/matmat.wgsl's Part
 
 // The tiles' operands are of this shape also where a plain loop stands for the subgroup matrices.
 MatrixShape matrix_shape_of(const Device& device);

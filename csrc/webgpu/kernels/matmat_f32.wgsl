@@ -42,7 +42,7 @@ fn put_slices(part: Part, row: u32, step: u32, thread: u32) {
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let part = part_of(workgroup.x);
+  let part = part_of(workgroup.x, thread);
   let row = workgroup.y * kTileRows;
   let down = thread / 16u;
   let along = thread % 16u;

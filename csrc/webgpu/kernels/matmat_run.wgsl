@@ -13,7 +13,7 @@ fn put_weights(part: Part, units: Weights, step: u32, thread: u32) {
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32$SUBGROUP) {
-  let part = part_of(workgroup.x);
+  let part = part_of(workgroup.x, thread);
   let row = workgroup.y * kTileRows;
   var units = load_weights(part, part.step, thread);
   load_factors(part, row, thread);

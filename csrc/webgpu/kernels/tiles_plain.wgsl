@@ -18,13 +18,14 @@ fn multiply_slice(part: Part, slice_at: u32, step: u32, mine: ptr<function, Sums
 
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let part = part_of(workgroup.x);
+  let part = part_of(workgroup.x, thread);
   let row = workgroup.y * kTileRows;
   load_factors(part, row, thread);
   var mine: Sums;
   var octets = load_octets(part, row, part.step, thread);
   for (var step = part.step; step < part.last; step++) {
-    let slice_at = step % 2u * kSliceHalves;
+    let slice_at = step % kSlices * kSliceHalves;
+    if (kSlices == 1u) { workgroupBarrier(); }
     put_octets(slice_at, octets, thread);
     workgroupBarrier();
     octets = load_octets(part, row, min(step + 1u, part.last - 1u), thread);

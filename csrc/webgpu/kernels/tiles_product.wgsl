@@ -8,7 +8,7 @@ const kTilesOfStep = kStep / 8u / kWeightTileOctets;
 @compute @workgroup_size(kThreads)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32,
         @builtin(subgroup_id) subgroup: u32) {
-  let part = part_of(workgroup.x);
+  let part = part_of(workgroup.x, thread);
   let row = workgroup.y * kTileRows;
   let first_row = subgroup % kSubgroupsDown * kSubgroupRows;  // of the tile
   let first_out = part.first + subgroup / kSubgroupsDown * kSubgroupOuts;
@@ -19,25 +19,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   $FIRST
   var octets = load_octets(part, row, part.step, thread);
   for (var step = part.step; step < part.last; step++) {
-    let slice_at = step % 2u * kSliceHalves;
+    let slice_at = step % kSlices * kSliceHalves;
     let rows_at = slice_at + first_row * kRowHalves;
+    if (kSlices == 1u) { workgroupBarrier(); }
     put_octets(slice_at, octets, thread);
     workgroupBarrier();
     octets = load_octets(part, row, min(step + 1u, part.last - 1u), thread);
     $MULTIPLY
   }
-  if (part.to_sums == 1u) {
-    let at = part.out + (row + first_row) * part.out_stride + first_out;
-    $STORE
-    return;
-  }
-  load_factors(part, row, thread);
-  let rows = rows_of(part);
-  // params[0].w is 0: written out, the end would be longer than all the rest.
-  for (var n = 0u; n < $MATRICESu + params[0].w; n++) {
-    switch (n) {
-      $CASES
-    }
-    finish(part, row, rows, thread, n / $ALONGu * kMatrixN, n % $ALONGu * kMatrixM);
-  }
+  $END
 }

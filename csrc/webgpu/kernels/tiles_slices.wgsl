@@ -1,12 +1,12 @@
 // A step of the activations in workgroup memory, from where all subgroups of a workgroup load it: kStep halves of each row of the tile.
-// Two slices in turn, so that one barrier a step is enough; what a thread brings of the next step waits in registers.
+// What a thread brings of the next step waits in registers. Of two slices in turn, one barrier a step is enough; one takes less memory.
 @group(0) @binding(5) var<storage, read> half_octets: array<vec4<u32>>;
 const kRowHalves = kStep + 8u;  // the padding spreads the rows over the banks
 const kSliceHalves = kTileRows * kRowHalves;
 const kOctetsEach = kTileRows * (kStep / 8u) / kThreads;
 const kLineOctets = kHalfTileRows * (kStep / 8u);  // of a step, of the rows of a tile: they lie in one piece
 
-var<workgroup> slice: array<f16, 2u * kSliceHalves>;
+var<workgroup> slice: array<f16, kSlices * kSliceHalves>;
 
 alias Octets = array<vec4<u32>, kOctetsEach>;
 
@@ -25,6 +25,6 @@ fn put_octets(slice_at: u32, octets: Octets, thread: u32) {
     let in_line = at % kLineOctets;
     let row = at / kLineOctets * kHalfTileRows + in_line / kHalfTileOctets % kHalfTileRows;
     let octet = in_line / (kHalfTileRows * kHalfTileOctets) * kHalfTileOctets + in_line % kHalfTileOctets;
-    put_octet(slice_at + row * kRowHalves + octet * 8u, octets[i]);
+    put_octet(8u * (slice_at / 8u + row * (kRowHalves / 8u) + octet), octets[i]);  // eight times: the compiler joins the stores
   }
 }
