@@ -24,6 +24,10 @@ _ORDER: Final[dict[type[Sampler], int]] = {
 }  # fmt: skip
 
 
+_NO_IDS: Final = np.empty(0, np.int32)
+_NO_COUNTS: Final = np.empty(0, np.float64)
+
+
 class DeviceChain:
     """A chain as the device runs it. `bias` does not change; `draw` tells the device what has been used whenever it is read."""
 
@@ -70,15 +74,15 @@ class DeviceChain:
         """How the next token is drawn, and the tokens that the penalties have seen."""
         if self.has_penalties:
             window = [] if self._repeat is None else self._repeat.window
-            used = {token: (0.0, place, False) for place, token in enumerate(window, 1)}
-            if self._occurrence is not None:
-                for token, count in self._occurrence.counts.items():
-                    used[token] = (count, used[token][1] if token in used else 0, True)
+            place_of = {token: place for place, token in enumerate(window, 1)}
+            counted, counts = (_NO_IDS, _NO_COUNTS) if self._occurrence is None else self._occurrence.counted()
+            places = [place_of.pop(token, 0) for token in counted.tolist()] + list(place_of.values())
+            n, n_windowed = len(counted), len(place_of)  # those that were not generated, or are not counted
             self._draw.set_used(
-                np.fromiter(used, np.int32, len(used)),
-                np.fromiter((u[0] for u in used.values()), np.float32, len(used)),
-                np.fromiter((u[1] for u in used.values()), np.int32, len(used)),
-                np.fromiter((u[2] for u in used.values()), np.bool_, len(used)),
+                np.concatenate([counted, np.fromiter(place_of, np.int32, n_windowed)]),
+                np.concatenate([counts, np.zeros(n_windowed)]).astype(np.float32),
+                np.array(places, np.int32),
+                np.arange(n + n_windowed) < n,
                 len(window) + 1,
             )
         return self._draw

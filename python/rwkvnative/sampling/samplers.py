@@ -97,10 +97,10 @@ class OccurrencePenalty(Sampler):
         self._ids = np.empty(64, np.int32)
         self._counts = np.empty(64, np.float64)
 
-    @property
-    def counts(self) -> dict[int, float]:
-        """Generated token -> its decayed count."""
-        return {token: float(self._counts[i]) for token, i in self._index.items()}
+    def counted(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+        """The tokens generated so far and their decayed counts, both [n]: views, until the next token."""
+        n = len(self._index)
+        return self._ids[:n], self._counts[:n]
 
     def start(self, prompt: Sequence[int], n_vocab: int) -> None:
         self._index.clear()
