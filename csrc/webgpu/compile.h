@@ -93,6 +93,7 @@ class Compiler {
   // compile_columns.cpp
   struct ColumnKind;
   struct ColumnWork;
+  uint32_t column_workgroup(const ColumnWork& work) const;
   void spread(ColumnKind& kind, const ColumnWork& work) const;
   std::string column_kind_text(const ColumnKind& kind, const PlacedMatrix& placed, const ColumnWork& work) const;
   void add_columns(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,

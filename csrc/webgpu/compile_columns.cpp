@@ -9,8 +9,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-constexpr uint32_t kStraightSteps = 6;  // of a row that are printed one after the other; more become a loop
 constexpr uint32_t kMostSlices = 8;
+constexpr uint32_t kMostFloatThreads = 128;  // of a row of a float matrix
+constexpr uint32_t kManyRows = 6144, kHeadRows = 32768;  // of the matrices of a dispatch
 
 // Adds up `sums`, n of them, over `lanes` neighbouring threads. While there are several, each step halves their number too: a
 // thread keeps one half and gives the other away. `names` are those that a thread is left with, `base` the number of the first.
@@ -55,21 +56,36 @@ struct Compiler::ColumnKind {
 
 // What a dispatch does: so many rows of matrices in all, for `tiles` times `columns` rows of activations.
 struct Compiler::ColumnWork {
-  uint32_t rows = 0, columns = 0, tiles = 0, workgroup = 0, most_lanes = 0;
+  uint32_t rows = 0, float_rows = 0, columns = 0, tiles = 0, workgroup = 0, most_lanes = 0;
   bool quantize_out = false, all_int8 = false;
+  bool head() const { return rows >= kHeadRows; }
+  bool many() const { return rows >= kManyRows && float_rows < rows; }
+  bool wide() const { return columns >= 8; }  // the activations of a row's unit are more than its weights
 };
+
+// Threads of a workgroup. What counts is that all of them run at once, and as evenly on the multiprocessors as can be.
+uint32_t Compiler::column_workgroup(const ColumnWork& work) const {
+  if (tuning_.column_workgroup != 0) return tuning_.column_workgroup;
+  if (work.float_rows == work.rows) return tuning_.workgroup;
+  if (work.wide() && (work.quantize_out || work.head() || work.tiles > 1)) return tuning_.workgroup / 2;
+  return work.quantize_out ? tuning_.quantizing_workgroup : work.many() ? tuning_.workgroup : tuning_.workgroup / 2;
+}
 
 // Each choice is what measured best on a large GPU, kernel by kernel (docs/performance.md).
 void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
-  const auto threads = [&] { return uint64_t{ceil_div(work.rows, kind.rows)} * work.tiles * kind.stride(); };
+  const uint32_t rows = kind.is_float ? work.float_rows : work.rows;
+  const auto threads = [&] { return uint64_t{ceil_div(rows, kind.rows)} * work.tiles * kind.stride(); };
   const uint32_t wish = kind.is_float ? tuning_.float_lanes : tuning_.lanes;
   kind.slices = 1;
   kind.lanes = wish != 0 ? std::min(std::bit_floor(wish), work.most_lanes) : choose_lanes(kind.units, work.most_lanes, work.rows, 0);
-  const bool tall = work.rows >= 32768;  // a head
-  kind.rows = tuning_.column_rows != 0 ? tuning_.column_rows
-              : device_.info().kind == DeviceKind::Software ? 1  // its compiler is slow
-              : kind.int8 && tall && work.tiles > 1         ? 4
-                                                            : 2;
+  kind.rows = tuning_.column_rows != 0                         ? tuning_.column_rows
+              : device_.info().kind == DeviceKind::Software    ? 1  // its compiler is slow
+              : work.head()                                    ? (kind.int8 && work.wide() ? 4 : 2)
+              : work.columns <= 2                              ? 1
+              : work.many() && (work.tiles > 1 || (work.quantize_out && work.wide())) ? 4
+                                                               : 2;
+  // A quantizing workgroup needs 32 rows, and more rows a thread than these are more than it has registers for.
+  while (work.quantize_out && kind.lanes > 1 && work.workgroup / kind.lanes * kind.rows < 32) kind.lanes /= 2;
   // Of workgroup memory an eighth is for sums, the rest for what is staged and for reductions.
   const uint32_t memory = device_.limits().maxComputeWorkgroupStorageSize;
   const auto too_many_sums = [&] { return work.workgroup / kind.lanes * kind.rows * work.columns > memory / 8 / sizeof(float); };
@@ -80,10 +96,12 @@ void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
   const uint32_t reductions = work.workgroup * (use_subgroups(work.workgroup, kind.lanes) ? 1 : 16);
   const uint32_t fit = (memory - memory / 8 - reductions) / 16 / (work.columns * kind.planes);
   const bool whole = ceil_div(kind.units, kind.lanes) * kind.lanes <= fit;
-  bool stage = whole && (kind.is_float ? kind.units <= 64 : work.all_int8 && (tall || (work.rows >= 6144 && work.tiles == 1)));
+  bool stage = whole && (kind.is_float ? kind.units <= 64 : work.all_int8 && work.many() && !work.wide());
   if (tuning_.column_stage != 0) stage = tuning_.column_stage == 2 && kind.lanes <= fit;
-  const uint64_t wanted = stage || work.tiles > 1 ? tuning_.threads : uint64_t{tuning_.threads} * 2;
-  const auto possible = [&](uint32_t stride) { return stride <= std::min({kind.units, work.workgroup, stage ? fit : UINT32_MAX}); };
+  // Rows of floats are few and take long: they get more threads than they need to keep the device busy.
+  const uint64_t wanted = kind.is_float && work.tiles == 1 ? uint64_t{tuning_.threads} * 2 : tuning_.threads;
+  const uint32_t most = kind.is_float ? std::min(work.workgroup, kMostFloatThreads) : work.workgroup;
+  const auto possible = [&](uint32_t stride) { return stride <= std::min({kind.units, most, stage ? fit : UINT32_MAX}); };
   while (kind.slices < kMostSlices && possible(kind.stride() * 2) &&
          (tuning_.column_slices != 0 ? kind.slices < tuning_.column_slices : threads() < wanted)) {
     kind.slices *= 2;
@@ -111,10 +129,14 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
     PartText parts("(part, thread, tile)");
     uint32_t sums = 0, staged = 0;
     work.rows = whole_rows(group);
+    work.float_rows = 0;
+    for (const PlacedRows& placed : group.rows) {
+      const Tensor& tensor = plan_.tensor(placed.tensor);
+      if (is_float(tensor.type)) work.float_rows += tensor.ne1;
+    }
     work.all_int8 = std::all_of(matrices.begin(), matrices.end(),
                                 [&](const LinearMatrix& m) { return !m.float_input && reads_codes(m.weight); });
-    const uint32_t wish = tuning_.column_workgroup;
-    work.workgroup = std::min(wish != 0 ? wish : quantize_out ? tuning_.quantizing_workgroup : tuning_.workgroup, max_threads_);
+    work.workgroup = std::min(column_workgroup(work), max_threads_);
     const bool subgroups = use_subgroups(work.workgroup, quantize_out ? 8 : 1);
     work.most_lanes = subgroups ? std::min(32u, std::bit_floor(device_.subgroup_min_size())) : 32u;
     ShaderText text = begin(work.workgroup, work.most_lanes);
@@ -154,7 +176,7 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const PlacedMatri
   const bool direct = kind.chunk == 0;
   const uint32_t chunk = direct ? ceil_div(kind.units, kind.stride()) * kind.stride() : kind.chunk;
   const bool exact = kind.units % chunk == 0;
-  const uint32_t steps = chunk / kind.stride(), chunks = ceil_div(kind.units, chunk);
+  const uint32_t chunks = ceil_div(kind.units, chunk);
   const auto load = [&](uint32_t r, const std::string& unit) {
     return message("load_", type, "(row", r, ", min(", unit, ", ", kind.units - 1, "u), ", units, ")");
   };
@@ -232,14 +254,8 @@ std::string Compiler::column_kind_text(const ColumnKind& kind, const PlacedMatri
   }
   if (!direct) text += "workgroupBarrier();\n  ";
   if (chunks > 1) text += fetch(message("(chunk + 1u) * ", chunk, "u"));
-  if (steps <= kStraightSteps) {
-    for (uint32_t s = 0; s < steps; ++s) {
-      // In the last chunk, steps beyond the row's units have nothing to add.
-      text += message("{\n  let at = first + ", s * kind.stride(), "u;\n  ", step, "}\n  ");
-    }
-  } else {
-    text += message("for (var at = first; at < ", chunk, "u; at += ", kind.stride(), "u) {\n  ", step, "}\n  ");
-  }
+  // A loop, however few its steps are: the kernels of a layer share a multiprocessor's memory for instructions, some 128 KB.
+  text += message("for (var at = first; at < ", chunk, "u; at += ", kind.stride(), "u) {\n  ", step, "}\n  ");
   if (chunks > 1) text += "}\n  ";
 
   const uint32_t n = columns * kind.rows;

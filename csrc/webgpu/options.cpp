@@ -70,7 +70,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"wkv_groups", {&Tuning::wkv_groups, 1, 16, true, true}},
       {"wkv_values", {&Tuning::wkv_values, 16, 64, true, true}},
       {"wkv_lanes", {&Tuning::wkv_lanes, 1, 16, true, true}},
-      {"wkv_step_groups", {&Tuning::wkv_step_groups, 4, 16, true, true}},
+      {"wkv_step_groups", {&Tuning::wkv_step_groups, 0, 16, true, true}},
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"short_rows", {&Tuning::short_rows, 0, 4096, false, false}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
@@ -178,7 +178,7 @@ std::vector<std::string> tuning_variants(bool matrices) {
   for (uint32_t slices : {1, 2, 4}) variants.push_back(message("column_slices=", slices));
   for (uint32_t workgroup : {128, 512}) variants.push_back(message("column_workgroup=", workgroup));
   for (uint32_t stage : {1, 2}) variants.push_back(message("column_stage=", stage));
-  for (uint32_t groups : {8, 16}) variants.push_back(message("wkv_step_groups=", groups));
+  for (uint32_t groups : {4, 8, 16}) variants.push_back(message("wkv_step_groups=", groups));
   for (uint32_t lanes : {8, 32}) variants.push_back(message("mix_lanes=", lanes));
   for (uint32_t rows : {1, 4}) variants.push_back(message("mix_rows=", rows));
   for (uint32_t registers : {0, 48}) variants.push_back(message("mix_registers=", registers));

@@ -44,7 +44,7 @@ struct Tuning {
   uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
   uint32_t wkv_groups = 4;        // threads per value of a head in wkv7
   uint32_t wkv_lanes = 8;         // threads per value of a head in wkv7_rows
-  uint32_t wkv_step_groups = 4;   // groups of keys, with a thread for four values each, of wkv7_step
+  uint32_t wkv_step_groups = 0;   // groups of keys, with a thread for four values each, of wkv7_step; 0: chosen
   uint32_t wkv_values = 32;       // values of a head that a workgroup of wkv7_rows or wkv7_chunk works on, where that can be
   uint32_t wkv_tokens = 16;       // rows of a sequence that it stages at once, where memory allows it
   uint32_t fuse = 1;              // 0: no compile_fused.cpp
