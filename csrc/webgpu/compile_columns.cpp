@@ -98,8 +98,9 @@ void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
   const bool whole = ceil_div(kind.units, kind.lanes) * kind.lanes <= fit;
   bool stage = whole && (kind.is_float ? kind.units <= 64 : work.all_int8 && work.many() && !work.wide());
   if (tuning_.column_stage != 0) stage = tuning_.column_stage == 2 && kind.lanes <= fit;
-  // Rows of floats are few and take long: they get more threads than they need to keep the device busy.
-  const uint64_t wanted = kind.is_float && work.tiles == 1 ? uint64_t{tuning_.threads} * 2 : tuning_.threads;
+  // Threads that take little each are more at once; and rows of floats take long, and beside others are few.
+  const bool light = kind.is_float || work.columns <= 2;
+  const uint64_t wanted = light && !stage && work.tiles == 1 ? uint64_t{tuning_.threads} * 2 : tuning_.threads;
   const uint32_t most = kind.is_float ? std::min(work.workgroup, kMostFloatThreads) : work.workgroup;
   const auto possible = [&](uint32_t stride) { return stride <= std::min({kind.units, most, stage ? fit : UINT32_MAX}); };
   while (kind.slices < kMostSlices && possible(kind.stride() * 2) &&
@@ -128,11 +129,13 @@ void Compiler::add_columns(const std::string& label, std::span<const LinearMatri
     std::map<std::tuple<DType, uint32_t, bool>, ColumnKind> kinds;
     PartText parts("(part, thread, tile)");
     uint32_t sums = 0, staged = 0;
-    work.rows = whole_rows(group);
-    work.float_rows = 0;
-    for (const PlacedRows& placed : group.rows) {
-      const Tensor& tensor = plan_.tensor(placed.tensor);
-      if (is_float(tensor.type)) work.float_rows += tensor.ne1;
+    work.rows = work.float_rows = 0;
+    for (const LinearMatrix& matrix : matrices) {
+      const auto here = [&](const PlacedRows& rows) { return rows.tensor == matrix.weight; };
+      if (std::none_of(group.rows.begin(), group.rows.end(), here)) continue;
+      const Tensor& weight = plan_.tensor(matrix.weight);  // all of it: how a head is cut must not change its sums
+      work.rows += weight.ne1;
+      if (is_float(weight.type)) work.float_rows += weight.ne1;
     }
     work.all_int8 = std::all_of(matrices.begin(), matrices.end(),
                                 [&](const LinearMatrix& m) { return !m.float_input && reads_codes(m.weight); });

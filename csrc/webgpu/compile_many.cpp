@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kMostCrowdThreads = 1024;  // the same, where the rows are few
 constexpr uint32_t kMostStepGroups = 16;
-constexpr uint32_t kStepThreads = 98304;  // of wkv7_step that a large device runs at once
+constexpr uint32_t kStepThreads = 98304;  // of wkv7_step: so many a large device runs at once
 constexpr uint32_t kFewRows = 32;  // that do not keep a large device busy with a workgroup each
 
 }  // namespace
@@ -165,12 +165,10 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
 
   if (crowd()) {
     // Groups of keys: a thread holds four values of whole quads of keys, and there is at least one thread for each channel.
-    const uint32_t wish = tuning_.wkv_step_groups != 0 ? tuning_.wkv_step_groups : kMostStepGroups;
-    const auto too_many = [&](uint32_t groups) {
-      return tuning_.wkv_step_groups == 0 && plan_.n_head * shape_.sequences * groups * (n / 4) > kStepThreads;
-    };
+    const bool few = uint64_t{plan_.n_embd} * shape_.sequences * kMostStepGroups / 4 <= kStepThreads;
+    const uint32_t wish = tuning_.wkv_step_groups != 0 ? tuning_.wkv_step_groups : few ? kMostStepGroups : 4;
     uint32_t groups = 4;
-    while (groups * 2 <= wish && !too_many(groups * 2) && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
+    while (groups * 2 <= wish && groups * 2 * (n / 4) <= max_threads_ && n % (8 * groups) == 0) groups *= 2;
     ShaderText text = begin(groups * (n / 4), 8);
     text.file("weights").file("activations");
     inputs(text), before(text), after(text);
