@@ -32,7 +32,7 @@ def test_products_by_subgroup_matrices(monkeypatch, tile, weights):
     """All types, packed or as tiles, with the rows of activations asked for ahead or not."""
     for i in range(0, len(ALL_TYPES), len(ROLES) - 1):
         monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING",
-                           f"matmat=2,matmat_rows=2,matmat_tile={tile},matmat_weights={weights},matmat_ahead={i % 2}")
+                           f"matmat=2,matmat_rows=2,matmat_tile={tile},matmat_weights={weights},matmat_ahead={i % 2},matmat_puts={i % 2}")
         engine = open_engine(model_of(ALL_TYPES[i:i + len(ROLES) - 1]), DEVICE)
         engine.forward(tokens_of(range(40)), None, engine.new_state(), "all")
 

@@ -200,7 +200,7 @@ void Compiler::begin_product(ShaderText& text, const Tiling& tiling, size_t part
   text.file("activations").file("activate").file("matmat");
   text.constant("kPartWords", kPartWords).file(once ? "matmat_part_once" : "matmat_part");
   if (tiling.form == MatMat::Float) return;
-  text.enable("f16").constant("kThreads", tiling.threads);
+  text.enable("f16").constant("kThreads", tiling.threads).constant("kPutsMasked", tuned_.all.matmat_puts != 0);
   include_half_tiles(text);
   text.file("matmat_halves");
   if (tiling.form == MatMat::Plain) {

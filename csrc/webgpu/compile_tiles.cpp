@@ -130,13 +130,15 @@ Substitutions Compiler::tiles_loop(const MatMatTile& tile, uint32_t loads, bool 
 // Measured (docs/performance.md): products of few rows gain from one wait for the table of parts, those of many lose registers by it;
 // the head, whose workgroups have workgroup memory for finishing besides, gains where more of them fit.
 std::string Compiler::tiles_product_text(const Tiling& tiling, size_t parts, bool finishes) const {
+  const Tuning& tuning = tuned_.all;
   const bool few = tiling.tile.rows <= kFewTiledRows;
+  const uint32_t slices = tuning.matmat_slices != 0 ? tuning.matmat_slices : few && finishes ? 1 : 2;
   ShaderText text;
-  begin_product(text, tiling, parts, few != finishes);
+  begin_product(text, tiling, parts, tuning.matmat_table != 0 ? tuning.matmat_table == 2 : few != finishes);
   include_weight_tiles(text, matrix_shape_of(device_));
-  text.constant("kSlices", few && finishes ? 1u : 2u).file("tiles_slices").file("slice_put");
+  text.constant("kSlices", slices).file("tiles_slices").file("slice_put");
   if (tiling.form == MatMat::Plain) return text.file("tiles_plain").str();
-  return text.text(instantiate("tiles_product", tiles_loop(tiling.tile, tuned_.all.matmat_loads, finishes))).str();
+  return text.text(instantiate("tiles_product", tiles_loop(tiling.tile, tuning.matmat_loads, finishes))).str();
 }
 
 }  // namespace rwkvnative::webgpu

@@ -92,6 +92,9 @@ const std::map<std::string_view, Constant>& constants() {
       {"matmat_outs", {&Tuning::matmat_outs, 0, 256, true, false}},
       {"matmat_along", {&Tuning::matmat_along, 0, 8, true, false}},
       {"matmat_loads", {&Tuning::matmat_loads, 1, 4, true, false}},
+      {"matmat_slices", {&Tuning::matmat_slices, 0, 2, false, false}},
+      {"matmat_table", {&Tuning::matmat_table, 0, 2, false, false}},
+      {"matmat_puts", {&Tuning::matmat_puts, 0, 1, false, false}},
       {"matmat_threads", {&Tuning::matmat_threads, 32, UINT32_MAX, false, false}}};
   return all;
 }

@@ -60,6 +60,9 @@ struct Tuning {
   uint32_t matmat_outs = 0;       // of products of tiles, and of 128 rows (64 or 128): outputs of a workgroup; 0: chosen
   uint32_t matmat_along = 0;      // subgroups that share them; 0: chosen
   uint32_t matmat_loads = 2;      // tiles of weights along the inputs on their way at once
+  uint32_t matmat_slices = 0;     // of activations in workgroup memory in products of kept tiles; 0: chosen
+  uint32_t matmat_table = 0;      // of parts, in these, 1: read where it is; 2: brought to workgroup memory at once; 0: chosen
+  uint32_t matmat_puts = 0;       // 1: octets of a slice are put at places that the compiler sees to be multiples of eight
   uint32_t layout = 1;            // of matrices: so many rows side by side; 1: as in the file; 0: all of them (transposed)
   uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
   uint32_t short_rows = 0;        // of Programs for short prompts, powers of two added up (80: 16 and 64); 1: none; 0: chosen
