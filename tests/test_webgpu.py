@@ -54,14 +54,15 @@ def check(engine_f32, engine_int8, c, whole: str) -> None:
     assert np.median(row_errors(int8, c.logits)) <= INT8_BOUND
 
 
-ROLES = ("token_embd.weight", "time_mix_receptance", "time_mix_key", "time_mix_value", "time_mix_output", "channel_mix_key",
-         "channel_mix_value", "output.weight", "time_mix_[wv]?", "time_mix_[ag]?")
+# Each layer's projections and LoRAs are kernels of their own; the layers share the others.
+ROLES = ("token_embd.weight", *(f"blk.{layer}.time_mix_{name}" for layer in (0, 1) for name in ("receptance.weight", "key.weight",
+         "value.weight", "[wv]?.weight", "[ag]?.weight")), "time_mix_output", "channel_mix_key", "channel_mix_value", "output.weight")
 
 
-@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("turn", range(3))
 def test_types_in_turn(gpu, turn):
-    """Every type as matrix, embedding, head or LoRA, several types in a dispatch: each type has two roles in the five turns."""
-    types = {role: ALL_TYPES[(3 * turn + 7 * i) % len(ALL_TYPES)] for i, role in enumerate(ROLES)}
+    """Every type as matrix, embedding, head or LoRA, several types in a dispatch: each type has three roles in the three turns."""
+    types = {role: ALL_TYPES[(2 * turn + 7 * i) % len(ALL_TYPES)] for i, role in enumerate(ROLES)}
     types |= {f"time_mix_{z}0": "F32" for z in "wav"}
     c = case(9, n_embd=256, n_layer=2, n_ff=512, ranks=(256, 256, 256, 256), types=types, seed=21 + turn)
     engines = [open_engine(c.model, gpu, numerics=numerics) for numerics in ("f32", "int8")]
@@ -127,16 +128,22 @@ def test_greedy_is_the_argmax_of_the_logits(lavapipe):
         assert_same(greedy_state.read(), state.read())
 
 
+STORY = """
+import sys
+import numpy as np
+from rwkvnative import Model
+with Model(device=sys.argv[1], numerics="f32") as model:
+    engine = model._engine
+    state = engine.new_state()
+    engine.forward(np.array(model.tokenizer.encode("Once upon a time"), np.int32), state, state, "none")
+    print(engine.greedy(5, state, 500, np.array([], np.int32)))
+"""
+
+
 def test_500_tokens_of_the_embedded_model_are_the_cpus(lavapipe):
-    """float32 numerics on both: a greedy story, token for token."""
-    stories = []
-    for device in ("cpu", lavapipe):
-        with Model(device=device, numerics="f32") as model:
-            engine = model._engine
-            state = engine.new_state()
-            engine.forward(tokens_of(model.tokenizer.encode("Once upon a time")), state, state, "none")
-            stories.append(engine.greedy(5, state, 500, EMPTY))
-    assert len(stories[0]) == 500
+    """float32 numerics on both: a greedy story, token for token. Here lavapipe's optimizer pays."""
+    stories = [in_new_process(STORY, device, GALLIVM_PERF="") for device in ("cpu", lavapipe)]
+    assert stories[0].count(",") == 499
     assert stories[0] == stories[1]
 
 
@@ -192,8 +199,8 @@ def test_a_limit_that_is_too_small_names_the_tensor(lavapipe, monkeypatch):
         open_engine(build_model(n_embd=128, n_layer=1, n_ff=65536), lavapipe)
 
 
-def in_new_process(code: str, **environment: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True)
+def in_new_process(code: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
