@@ -68,7 +68,8 @@ uint32_t Compiler::column_workgroup(const ColumnWork& work) const {
   if (tuning_.column_workgroup != 0) return tuning_.column_workgroup;
   if (work.float_rows == work.rows) return tuning_.workgroup;
   if (work.wide() && (work.quantize_out || work.head() || work.tiles > 1)) return tuning_.workgroup / 2;
-  return work.quantize_out ? tuning_.quantizing_workgroup : work.many() ? tuning_.workgroup : tuning_.workgroup / 2;
+  if (work.quantize_out) return tuning_.quantizing_workgroup;
+  return work.head() || (work.many() && work.columns > 2) ? tuning_.workgroup : tuning_.workgroup / 2;
 }
 
 // Each choice is what measured best on a large GPU, kernel by kernel (docs/performance.md).

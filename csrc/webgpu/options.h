@@ -38,7 +38,7 @@ struct Tuning {
   uint32_t unroll = 1;  // steps of a mat-vec row in straight line
   uint32_t column_rows = 0;       // for a few rows of activations: matrix rows of a thread; 0: chosen
   uint32_t column_slices = 0;     // how many times more threads than lanes share a row; 0: chosen
-  uint32_t column_workgroup = 0;  // threads of a workgroup; 0: workgroup or quantizing_workgroup
+  uint32_t column_workgroup = 0;  // threads of a workgroup; 0: chosen
   uint32_t column_stage = 0;      // 1: each thread reads activations for itself; 2: staged in workgroup memory; 0: chosen
   uint32_t norm_workgroup = 256;  // threads of a layer norm
   uint32_t norm_chunk = 32;       // quads of a row that a workgroup of shift_mix mixes
