@@ -8,10 +8,13 @@ everywhere, by test_webgpu_null.py.
 
 from __future__ import annotations
 
+import fnmatch
+
 import numpy as np
 import pytest
 import webgpu_devices
 from engines import Case, assert_same, assert_states_close, case, config, open_engine, random_tokens, row_errors
+from oracle import Oracle
 from rwkvnative import _core
 from rwkvnative.errors import InputError
 from synthetic import ALL_TYPES, build_model, encode
@@ -169,6 +172,33 @@ def test_sums_as_large_as_their_bound(monkeypatch, form):
     assert row_errors(logits, c.logits).max() <= HALF_BOUND
 
 
+LARGE_TERMS = {"none": {}, "bonus": {"blk.*.time_mix_receptance.weight": 1e3, "blk.*.time_mix_key.weight": 1e3, "blk.*.time_mix_value.weight": 1e3},
+               "v_first": {"blk.0.time_mix_value.weight": 1e8}, "normed": {"blk.*.time_mix_ln.weight": 1e8},
+               "bias": {"blk.*.time_mix_ln.bias": 1e8}, "r_k": {"blk.*.time_mix_r_k.weight": 1e8}, "gate": {"blk.*.time_mix_g2.weight": 1e8}}
+
+
+@pytest.mark.parametrize("form", ["plain", "matrix"])
+@pytest.mark.parametrize("large", LARGE_TERMS)
+def test_time_mix_of_large_terms(monkeypatch, form, large):
+    """A crowd's time mix writes float16 rows whose factor bounds each term of its formula (wkv7_halves.wgsl): far larger terms, one
+    after the other, stay numbers and as exact as others (a row of "normed" is off by 0.8 %, with the largest value itself too)."""
+    use(monkeypatch, form, ",matmat_tile=16,wkv_halves=1")
+    model = build_model(n_embd=64, head_size=16, n_layer=2, n_ff=64, seed=38)
+    for pattern, factor in LARGE_TERMS[large].items():
+        names = fnmatch.filter(model.tensors, pattern)
+        assert names
+        for name in names:
+            model.tensors[name] = encode(name, model.tensors[name].dequantized() * np.float32(factor), "F32")
+    engine = open_engine(model, device_of(form))
+    tokens = [random_tokens(2, seed=i) for i in range(17)]
+    states = [engine.new_state() for _ in tokens]
+    for step in range(2):
+        logits = engine.forward_batch([t[step:step + 1] for t in tokens], states, states)
+    oracle = Oracle.from_model(model)
+    expected = np.stack([oracle.forward(t)[0][-1] for t in tokens])
+    assert row_errors(logits, expected).max() <= 2 * HALF_BOUND
+
+
 WAYS = (",matmat_weights=1", ",matmat_weights=2")  # packed weights, kept tiles
 
 
@@ -219,12 +249,13 @@ def test_a_batch_chooses_tiles(monkeypatch, sequences):
     assert batch_chosen > chosen == packed == batch_packed
 
 
+@pytest.mark.parametrize("more", ["", ",wkv_halves=1,mix_ahead=0"])
 @pytest.mark.parametrize("form", ["plain", "matrix"])
-def test_a_crowd_adds_up_sums_where_they_are_read(monkeypatch, form):
+def test_a_crowd_adds_up_sums_where_they_are_read(monkeypatch, form, more):
     """Steps of many sequences, whose kernels add up the splits of the products before them, beside one sequence at a time, where
     reduce.wgsl does: the same halves, sums in another order. First with a token or two each, in a program of as many rows as
     sequences, where a row's neighbours read it too; then one each, states in place. Products with splits (of 600 inputs) and without."""
-    use(monkeypatch, form, ",matmat_tile=16,short_rows=64")
+    use(monkeypatch, form, ",matmat_tile=16,short_rows=64" + more)
     engine = open_engine(case(1, **ODD).model, device_of(form))
     tokens = [random_tokens(2 + (i < 31), 37, seed=i) for i in range(33)]
     crowd = [engine.new_state() for _ in tokens]

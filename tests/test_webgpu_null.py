@@ -37,8 +37,10 @@ def test_products_by_subgroup_matrices(monkeypatch, tile, weights):
         engine.forward(tokens_of(range(40)), None, engine.new_state(), "all")
 
 
-def test_programs_of_all_lengths_and_readouts():
+@pytest.mark.parametrize("tuning", ["", "wkv_halves=1,mix_ahead=0"])
+def test_programs_of_all_lengths_and_readouts(monkeypatch, tuning):
     """What an engine chooses on such a device, int8 numerics: a token, few rows, short and long chunks, crowds."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", tuning)
     engine = open_engine(model_of(("Q4_K", "Q6_K", "F16")), DEVICE, numerics="int8")
     state = engine.new_state()
     for n in (1, 2, 16, 17, 64, 65, 300):

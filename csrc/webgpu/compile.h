@@ -24,6 +24,7 @@ enum class MatMat : uint32_t {
 
 constexpr uint32_t kTiledRows = 64;      // of the largest tile of a product whose weights are kept tiles
 constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
+constexpr uint32_t kReduceThreads = 256;   // of kernels/reduce.wgsl
 constexpr uint32_t kMostRowThreads = 512;  // of a workgroup that makes a whole row
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
@@ -137,6 +138,9 @@ class Compiler {
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
   void add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places, bool halves);
+  const Magnitude& magnitude(TensorId id) const { return model_.magnitudes.at(static_cast<size_t>(id)); }
+  bool bounds_out(const Wkv7Op& op, const Op* before) const;
+  const SlotPlace* noted_largest(const LinearMatrix& matrix) const;
   // The constants of kernels that add up sums, called `name` and more.
   static void include_sums(ShaderText& text, const std::string& name, const KeptSums& sums);
   BindGroupHandle bind_parts(const std::string& label, Bindings bindings, const WeightGroup* group, std::span<const uint32_t> table);
@@ -171,6 +175,7 @@ class Compiler {
   void add_shift_mix_many(const ShiftMixOp& op, size_t op_index);
   void add_wkv7_many(const Wkv7Op& op, size_t op_index);
   std::vector<uint32_t> wkv7_step_loras(ShaderText& text);
+  Substitutions wkv7_step_halves(ShaderText& text, const Wkv7Op& op, uint32_t workgroup, std::vector<uint32_t>& scalars) const;
   uint32_t row_workgroup(uint32_t quads, uint32_t most = kMostRowThreads) const;
   ShaderText begin_row(uint32_t width, uint32_t workgroup) const;
   // A kernel that replaces a part of the states of many sequences; `text` lacks only their snippet, the file `states`. `element` is
@@ -218,6 +223,7 @@ class Compiler {
     bool values = false, codes = false, halves = false;  // read as float32, as int8, as float16
     bool codes_by_producer = true;       // else quantize.wgsl after it
     bool halves_by_producer = false;     // else pack_halves.wgsl before it is read
+    bool bounded = false;                // wkv7_step.wgsl, which makes them from a bound
     bool length = false;                 // a product whose outputs become float16 bounds them by the rows' lengths
   };
   bool reads_codes(TensorId weight) const;

@@ -4,6 +4,7 @@
 // shares the submit.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "core/cost.h"
 #include "core/error.h"
@@ -44,7 +45,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   const std::string label = message("shift_mix ", op.out.size());
   const bool halves = std::any_of(op.out.begin(), op.out.end(),
                                   [&](SlotId out) { return uses_[static_cast<size_t>(out)].halves_by_producer; });
-  if (shape_.rows <= kFewRows && !halves) {
+  if (shape_.rows <= kFewRows && !halves && kept_.count(static_cast<size_t>(op.x)) == 0) {
     tune(label);
     uint32_t chunk = 0;
     ShaderText text = shift_mix_text(op, op_index, chunk);
@@ -61,7 +62,8 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
     const SlotPlace& out = slot(static_cast<size_t>(op.out[z]));
     const bool as_halves = uses_[static_cast<size_t>(op.out[z])].halves_by_producer;
     const auto flag = [](bool value) { return value ? "true" : "false"; };
-    lerps += message("let lerp_", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
+    (tuned_.all.mix_ahead != 0 ? lerps : mixes) +=
+        message("let lerp_", z, " = weight_quads(", lerp.at + z * lerp.row_vec4s, "u, thread);\n  ");
     mixes += message("let mix_", z, " = mix_quads(h, previous, lerp_", z, ");\n  ");
     if (as_halves) largest += message("note_largest(", z, "u, quads_magnitude(mix_", z, "), thread);\n  ");
     if (uses_[static_cast<size_t>(op.out[z])].length) {
@@ -82,13 +84,13 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   text.constant("kHalvesStride", x.halves_stride()).constant("kLengths", std::max(1u, lengths));
   include_halves(text, adds_sums ? 5 : 3, static_cast<uint32_t>(op.out.size()), workgroup);
   text.file("layer_norm").file("quantize_quad");
-  std::vector<uint32_t> unscale;
+  std::vector<uint32_t> scalars;
   if (adds_sums) {
     compiled_.activations.move(static_cast<size_t>(op.x), compiled_.free_slot);
     text.constant("kXMoved", slot(static_cast<size_t>(op.x)).values);
     include_sums(text, "kSums", kept->second);
     text.file("x_and_sums");
-    unscale = {std::bit_cast<uint32_t>(kept->second.unscale)};
+    scalars = {std::bit_cast<uint32_t>(kept->second.unscale)};
     kept_.erase(kept);
   } else {
     text.file("x_as_it_is");
@@ -97,7 +99,7 @@ void Compiler::add_shift_mix_many(const ShiftMixOp& op, size_t op_index) {
   cost_ = shift_mix_cost(plan_, op);
   const Bindings bindings = adds_sums ? Bindings::StatesParts : Bindings::StatesHalves;
   dispatch_states(label, text, "vec4<f32>", 16, bindings,
-                  adds_sums ? bind_parts(label, bindings, &group, unscale) : bind_main(label, &group, true), Grid::StatesRows, 1,
+                  adds_sums ? bind_parts(label, bindings, &group, scalars) : bind_main(label, &group, true), Grid::StatesRows, 1,
                   op.layer, op.state_part);
 }
 
@@ -130,6 +132,28 @@ std::vector<uint32_t> Compiler::wkv7_step_loras(ShaderText& text) {
     ++lora;
   }
   return unscales;
+}
+
+// What wkv7_step.wgsl writes its outputs as float16 with, where it does; behind `scalars`, what bounds them.
+Substitutions Compiler::wkv7_step_halves(ShaderText& text, const Wkv7Op& op, uint32_t workgroup, std::vector<uint32_t>& scalars) const {
+  if (!uses_[static_cast<size_t>(op.out)].bounded) return {{"EXPONENT", ""}, {"HALVES", ""}};
+  const SlotPlace& out = slot(static_cast<size_t>(op.out));
+  const SlotPlace& gate = slot(static_cast<size_t>(op.g_hidden));
+  const auto pieces = [&](size_t i) -> const SlotPlace& { return slot(compiled_.largest_slots + i); };
+  text.constant("kOutHalves", out.halves).constant("kHalvesStride", out.halves_stride()).constant("kOutScales", out.scales);
+  text.constant("kGateScales", gate.scales).constant("kBounds", static_cast<uint32_t>(scalars.size()));
+  text.constant("kPieces", pieces(0).width).constant("kPiecesStride", pieces(0).padded);
+  size_t i = 0;
+  for (const char* name : {"kLargestR", "kLargestK", "kLargestV", "kLargestVFirst"})
+    text.constant(name, 4 * pieces(op.v_hidden == kNone && i == 2 ? 3 : i).values), ++i;
+  include_halves(text, 5, 1, workgroup);
+  text.file("wkv7_halves");
+  const auto n = static_cast<float>(plan_.head_size);
+  const float normed = std::sqrt(n) * magnitude(op.norm_weight).value + magnitude(op.norm_bias).value;
+  const float bonus = n * magnitude(op.r_k).value * (1 + magnitude(op.k_a).value);
+  const float of_gate = magnitude(op.g2).row_length * std::sqrt(static_cast<float>(gate.width)) * 0x1p15f;
+  for (const float scalar : {normed, bonus, of_gate}) scalars.push_back(std::bit_cast<uint32_t>(scalar));
+  return {{"EXPONENT", "let exponent = out_exponent(number);"}, {"HALVES", "store_out_halves(number, head, exponent, thread);"}};
 }
 
 void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
@@ -172,12 +196,12 @@ void Compiler::add_wkv7_many(const Wkv7Op& op, size_t op_index) {
     ShaderText text = begin(groups * (n / 4), 8);
     text.file("weights").file("activations");
     inputs(text), before(text), after(text);
-    const std::vector<uint32_t> unscales = wkv7_step_loras(text);
-    text.file("wkv7_head").file("wkv7_step");
+    std::vector<uint32_t> scalars = wkv7_step_loras(text);
+    text.file("wkv7_head").text(instantiate("wkv7_step", wkv7_step_halves(text, op, groups * (n / 4), scalars)));
     cost_ = wkv7_cost(plan_);
-    const Bindings bindings = unscales.empty() ? Bindings::MainStates : Bindings::StatesParts;
+    const Bindings bindings = scalars.empty() ? Bindings::MainStates : Bindings::StatesParts;
     dispatch_states("wkv7 step", text, "vec4<f32>", 16, bindings,
-                    unscales.empty() ? bind_main("wkv7 step", &group) : bind_parts("wkv7 step", bindings, &group, unscales),
+                    scalars.empty() ? bind_main("wkv7 step", &group) : bind_parts("wkv7 step", bindings, &group, scalars),
                     Grid::StatesSequences, plan_.n_head, op.layer, op.state_part);
   } else {
     const uint32_t workgroup = row_workgroup(plan_.n_embd / 4);

@@ -177,6 +177,30 @@ bool Compiler::reader_adds_sums(const LinearMatrix& matrix) const {
   return mix != nullptr && matrix.accumulate && static_cast<size_t>(mix->x) == matrix.out;
 }
 
+// Whether reduce.wgsl makes the op's r, k and v and notes their largest, so that wkv7_step.wgsl can bound what it gives out.
+bool Compiler::bounds_out(const Wkv7Op& op, const Op* before) const {
+  if (tuned_.all.wkv_halves == 0 || !readers_add_sums() || model_.weights == nullptr || model_.weights->streams()) return false;
+  if (before == nullptr || !std::holds_alternative<LinearOp>(*before) || std::max(shape_.rows, model_.usual_rows) >= kDirectRows) return false;
+  const std::vector<LinearPart>& parts = std::get<LinearOp>(*before).parts;
+  const auto made = [&](SlotId id) {
+    return std::any_of(parts.begin(), parts.end(), [&](const LinearPart& part) {
+      return part.out == id && part.activation == Activation::None && !part.accumulate;
+    });
+  };
+  return made(op.r) && made(op.k) && made(op.v);
+}
+
+// Where reduce.wgsl notes the largest values of an output, if it does: for the first layer's v, where all layers find it.
+const SlotPlace* Compiler::noted_largest(const LinearMatrix& matrix) const {
+  const auto* wkv7 = next_ == nullptr ? nullptr : std::get_if<Wkv7Op>(next_);
+  if (wkv7 == nullptr || !uses_[static_cast<size_t>(wkv7->out)].bounded) return nullptr;
+  const auto is = [&](SlotId id) { return matrix.out == static_cast<size_t>(id); };
+  if (is(wkv7->r)) return &slot(compiled_.largest_slots);
+  if (is(wkv7->k)) return &slot(compiled_.largest_slots + 1);
+  if (is(wkv7->v)) return &slot(compiled_.largest_slots + (wkv7->v_hidden == kNone ? 3 : 2));
+  return nullptr;
+}
+
 void Compiler::include_sums(ShaderText& text, const std::string& name, const KeptSums& sums) {
   const Unfinished& place = sums.place;
   text.constant(name, place.sums / 4).constant(name + "Stride", place.width / 4).constant(name + "Splits", place.splits);
@@ -344,7 +368,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
 // Finishes what add_matmat() left, if anything.
 void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places,
                           bool halves) {
-  const uint32_t workgroup = std::min(256u, max_threads_);
+  const uint32_t workgroup = std::min(kReduceThreads, max_threads_);
   std::vector<uint32_t> table;
   uint32_t workgroups = 0, parts = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -364,12 +388,14 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     const uint32_t out_bytes = (out.has_values ? (matrices[i].accumulate ? 8 : 4) : 0) + (as_halves ? 2 : 0);
     cost_.row_bytes += uint64_t{weight.ne1} * (4 * place.splits + out_bytes);
     cost_.row_operations += uint64_t{weight.ne1} * place.splits;
-    const float length = halves ? model_.row_lengths.at(static_cast<size_t>(matrices[i].weight)) : 0.0f;
+    const SlotPlace* largest = noted_largest(matrices[i]);
+    const float length = halves ? magnitude(matrices[i].weight).row_length : 0.0f;
     table.insert(table.end(), {workgroups, begin, place.sums / 4, place.width / 4, place.rows * place.width / 4, place.splits,
                                weight.ne1, activation_number(matrices[i].activation, matrices[i].accumulate),
                                slot(matrices[i].in).scales, std::bit_cast<uint32_t>(1.0f / scale), out.has_values, out.values,
                                out.values_stride(), as_halves, out.halves, out.halves_stride(), out.scales,
-                               slot(matrices[i].in).lengths, std::bit_cast<uint32_t>(length)});
+                               slot(matrices[i].in).lengths, std::bit_cast<uint32_t>(length), largest != nullptr,
+                               largest == nullptr ? 0 : 4 * largest->values, largest == nullptr ? 0 : largest->padded});
   }
   if (parts == 0) return;
   ShaderText text = begin(workgroup, 8);

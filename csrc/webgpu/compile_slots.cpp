@@ -72,6 +72,14 @@ void Compiler::plan_slots() {
       if (!is_bounded(part.activation)) use(part.in).length = true;
     }
   }
+  const Op* before = nullptr;
+  for (const Op& op : plan_.ops) {
+    if (const auto* wkv7 = std::get_if<Wkv7Op>(&op); wkv7 != nullptr && bounds_out(*wkv7, before)) {
+      SlotUse& out = use(wkv7->out);
+      out.bounded = out.halves_by_producer = out.halves;
+    }
+    before = &op;
+  }
   for (SlotUse& slot_use : uses_) {
     const bool written_otherwise =
         (slot_use.codes && slot_use.codes_by_producer) || (slot_use.halves && slot_use.halves_by_producer);
@@ -96,6 +104,10 @@ void Compiler::lay_out() {
   for (int z = 0; z < (one_token() ? 4 : 5) && has_wkv7; ++z) {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
+  }
+  for (int i = 0; i < 4 && readers_add_sums(); ++i) {
+    const size_t id = act.add(ceil_div(ceil_div(plan_.n_embd, 4), std::min(kReduceThreads, max_threads_)), rows, true, false);
+    if (i == 0) compiled_.largest_slots = id;
   }
   if (readers_add_sums()) compiled_.free_slot = act.add(plan_.n_embd, rows, true, false);
   // Behind all else: kernels that read neither are the same texts, and so compiled once, whatever is read out of how many sequences.

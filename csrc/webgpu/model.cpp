@@ -24,18 +24,19 @@ uint64_t staging_bytes(const Plan& plan) {
   return std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
 }
 
-// Of each tensor that is a matrix.
+// Of each tensor that float16 rows are made with: matrices, and vectors.
 std::vector<Magnitude> magnitudes(const Plan& plan) {
   std::vector<Magnitude> all;
-  for (const Tensor& tensor : plan.tensors) all.push_back(tensor.ne1 > 1 ? magnitude_bound(tensor) : Magnitude{});
+  for (const Tensor& tensor : plan.tensors) all.push_back(magnitude_bound(tensor));
   return all;
 }
 
-void take_magnitudes(LoadedParts& parts, const std::vector<Magnitude>& all) {
+void take_magnitudes(LoadedParts& parts, std::vector<Magnitude> all) {
   for (size_t i = 0; i < all.size(); ++i) {
-    parts.half_scales.push_back(half_scale(parts.plan->tensors[i], all[i]));
-    parts.row_lengths.push_back(all[i].row_length);
+    const Tensor& tensor = parts.plan->tensors[i];
+    parts.half_scales.push_back(tensor.ne1 > 1 ? half_scale(tensor, all[i]) : 1.0f);
   }
+  parts.magnitudes = std::move(all);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "core/magnitude.h"
 #include "webgpu/device.h"
 #include "webgpu/pipelines.h"
 #include "webgpu/state.h"
@@ -30,7 +31,7 @@ struct LoadedParts {
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
   std::unique_ptr<TileStore> tiles = std::make_unique<TileStore>();
   std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
-  std::vector<float> row_lengths;        // likewise, that no row of it exceeds
+  std::vector<Magnitude> magnitudes;     // likewise
 };
 
 class DeviceModel final : public LoadedModel {

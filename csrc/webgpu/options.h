@@ -45,6 +45,7 @@ struct Tuning {
   uint32_t wkv_groups = 4;        // threads per value of a head in wkv7
   uint32_t wkv_lanes = 8;         // threads per value of a head in wkv7_rows
   uint32_t wkv_step_groups = 0;   // groups of keys, with a thread for four values each, of wkv7_step; 0: chosen
+  uint32_t wkv_halves = 0;        // 1: wkv7_step writes float16 rows, their factor from a bound (nobody has measured it yet); 0: packed after it
   uint32_t wkv_values = 32;       // values of a head that a workgroup of wkv7_rows or wkv7_chunk works on, where that can be
   uint32_t wkv_tokens = 16;       // rows of a sequence that it stages at once, where memory allows it
   uint32_t fuse = 1;              // 0: no compile_fused.cpp
@@ -52,6 +53,7 @@ struct Tuning {
   uint32_t mix_rows = 2;          // rows of a large matrix that such a thread takes, and of a float matrix
   uint32_t mix_float_rows = 4;
   uint32_t mix_registers = 24;    // for weights that are on their way while it mixes
+  uint32_t mix_ahead = 1;         // 0: a token shift of many rows asks for a mix's lerp where it makes the mix: fewer registers
   uint32_t matmat = 0;            // for many rows 1: mat-vecs; 2: subgroup matrices; 3: those by a plain loop; 4: float32; 0: chosen
   uint32_t matmat_rows = 17;      // from so many rows on
   uint32_t matmat_tile = 0;       // rows of a tile: 16, 32, 64 or 128; 0: chosen

@@ -69,6 +69,7 @@ struct Compiled {
   std::vector<Buffer> tables;  // of Bindings::Parts and Bindings::Product
   std::shared_ptr<const WeightTiles> kept_tiles;  // shared with other programs
   size_t logits_slot = 0, hidden_slot = 0;
+  size_t largest_slots = 0;  // in a row: the largest r, k, v and v_first of each of kernels/reduce.wgsl's workgroups
   size_t free_slot = 0;  // where values move to that a kernel must not replace while others read them
   // In a row: w, a, v, g of Wkv7, and y where there are many rows; of wkv7_rows.wgsl its four outputs.
   size_t lora_slots = 0;

@@ -1,5 +1,5 @@
 // The sums of a product's splits (matmat.wgsl), added up by the kernel that reads the outputs: in the order of reduce.wgsl.
-@group(0) @binding(3) var<storage, read> unscales: array<f32>;  // of the matrices: what undoes the scales of their weights
+@group(0) @binding(3) var<storage, read> scalars: array<f32>;  // first of each matrix: what undoes the scales of its weights
 @group(0) @binding(4) var<storage, read_write> sums: array<vec4<f32>>;
 
 // A quad of sums, from a split's to the next one's so many vec4.
@@ -19,5 +19,5 @@ fn added_value(first: u32, split_stride: u32, splits: u32) -> f32 {
 }
 // What undoes the scales of a product's operands, for a row whose factor is behind that vec4.
 fn sums_factor(scales: u32, row: u32, matrix: u32) -> f32 {
-  return act_f32(4u * scales + row) * unscales[matrix];
+  return act_f32(4u * scales + row) * scalars[matrix];
 }

@@ -2,7 +2,7 @@
 // bring a token each. The formulas are those of wkv7.wgsl, wkv7_prepare.wgsl, wkv7_chunk.wgsl and wkv7_finish.wgsl.
 //
 // weights: w0 a0 v0 k_k k_a r_k and the group norm [C]. act, [C] a row: r k v v_first in, and lora_w lora_a lora_v lora_g if they are not
-// sums (wkv7_lora.wgsl, wkv7_lora_sums.wgsl); out as float32, int8 or both. states: S of this layer as [H][key][value], read and replaced.
+// sums (wkv7_lora.wgsl, wkv7_lora_sums.wgsl); out as float32, int8 or float16 (wkv7_halves.wgsl). states: S of this layer as [H][key][value], read and replaced.
 // workgroup.x is the head, workgroup.y the sequence. What counts is that the state streams through: thread (q, group) holds values
 // 4 q ... 4 q + 3 of keys group * kKeys ..., asked for before everything else; threads below N also make the channel's vectors.
 // A sequence of more rows goes through one by one. All float32.
@@ -31,6 +31,7 @@ fn run(workgroup: vec3<u32>, thread: u32) {
   for (var t = 0u; t < sequence.y; t++) {
     let number = sequence.x + t;
     let row = number * kStride;
+    $EXPONENT
     var sums = vec2(0.0);  // |k k_k|^2, sum of r k r_k
     var gate = 0.0;
     if (makes_channel) {
@@ -99,6 +100,7 @@ fn run(workgroup: vec3<u32>, thread: u32) {
       if (kHasValues) { set_act_f32(4u * (kOut + row) + channel, out); }
     }
     workgroupBarrier();
+    $HALVES
     if (kHasCodes) {
       let quad = min(thread, kValueQuads - 1u);
       let quantized = quantize_quad(head_out[quad]);
