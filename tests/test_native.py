@@ -22,13 +22,30 @@ CROSS_COMPILER = "aarch64-linux-gnu-g++"
 EMULATOR = "qemu-aarch64"
 
 
-def build(folder: Path, name: str, *options: str) -> Path:
-    """Configures tests/native in `folder` and builds its program `name`, which it returns."""
-    for command in (["cmake", "-S", str(SOURCE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options],
-                    ["cmake", "--build", str(folder), "--config", "Release", "-j2", "--target", name]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return next(p for p in (folder / name, folder / f"{name}.exe", folder / "Release" / f"{name}.exe") if p.exists())
+def configure(folder: Path, *options: str) -> None:
+    run(["cmake", "-S", str(SOURCE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release", *options])
+
+
+def build(folder: Path, name: str) -> str:
+    """Builds a program of a configured folder: its path."""
+    run(["cmake", "--build", str(folder), "--config", "Release", "-j2", "--target", name])
+    return str(next(p for p in (folder / name, folder / f"{name}.exe", folder / "Release" / f"{name}.exe") if p.exists()))
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tests/native, configured for this machine; with RWKVNATIVE_OBJECTS, the folder of a build of the package, on its kernels."""
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    made = tmp_path_factory.mktemp("native")
+    objects = os.environ.get("RWKVNATIVE_OBJECTS")
+    configure(made, *([f"-Dobjects={objects}"] if objects else []))
+    return made
 
 
 def check(command: list[str], at_least: int = 2000) -> str:
@@ -38,11 +55,10 @@ def check(command: list[str], at_least: int = 2000) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_cpu_kernels(tmp_path):
+def test_cpu_kernels(folder):
     from rwkvnative import _core
 
-    output = check([str(build(tmp_path, "cpu_kernels_test"))])
+    output = check([build(folder, "cpu_kernels_test")])
     assert output.splitlines()[:-1] == _core.cpu_kernels()
 
 
@@ -52,21 +68,19 @@ def test_arm64_kernels(tmp_path):
         if os.environ.get("CI"):
             pytest.fail(f"{CROSS_COMPILER}, {EMULATOR} and cmake are needed")
         pytest.skip(f"{CROSS_COMPILER}, {EMULATOR} or cmake is not installed")
-    program = build(tmp_path, "cpu_kernels_test", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-                    f"-DCMAKE_CXX_COMPILER={CROSS_COMPILER}", "-DCMAKE_EXE_LINKER_FLAGS=-static")
-    assert "neon-dotprod" in check([EMULATOR, str(program)])
+    configure(tmp_path, "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={CROSS_COMPILER}",
+              "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    assert "neon-dotprod" in check([EMULATOR, build(tmp_path, "cpu_kernels_test")])
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_workers(tmp_path):
+def test_workers(folder):
     """Jobs on threads that come and go, also where the system has none to give."""
-    program = str(build(tmp_path, "workers_test"))
+    program = build(folder, "workers_test")
     check([program], 7)
     if sys.platform == "linux":
         check([program, "scarce"], 3)
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
-def test_carry_shares(tmp_path):
+def test_carry_shares(folder):
     """How the bytes of a streamed layer are shared out among the kernels that carry them."""
-    check([str(build(tmp_path, "carry_shares_test"))], 10)
+    check([build(folder, "carry_shares_test")], 10)
