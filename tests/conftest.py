@@ -39,3 +39,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from engines import devices_under_test
 
         metafunc.parametrize("device", devices_under_test(getattr(metafunc.module, "EVERY_CPU_KERNEL_SET", False)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones at the beginning of each half: with --dist worksteal two processes begin with a half each, and what is left
+    when one of them is done is short. tests/metal, whose tests wait for the same jobs, stays in the first half."""
+
+    def is_first(item: pytest.Item) -> bool:
+        return item.path.parent.name == "metal" or item.path.name == "test_native.py"
+
+    def is_second(item: pytest.Item) -> bool:
+        return item.path.name.startswith(("test_webgpu", "test_streaming"))
+
+    first, second = list(filter(is_first, items)), list(filter(is_second, items))
+    short = [item for item in items if not is_first(item) and not is_second(item)]
+    middle = max(len(items) // 2 - len(first), 0)
+    items[:] = first + short[:middle] + second + short[middle:]
