@@ -283,7 +283,7 @@ def test_steps_are_seen_as_they_come(model, device, way):
     """A callback ends the run with the steps that were begun, all of which it sees; states are those after what it saw."""
     engine = open_engine(model, device)
     if way == "drawn" and not engine.can_draw(3, False):
-        assert device == "cpu"
+        assert not device.startswith("webgpu")
         return
     us = np.random.default_rng(8).random((30, 3))
 

@@ -24,7 +24,7 @@ uint64_t staging_bytes(const Plan& plan) {
   return std::clamp<uint64_t>(plan.weight_bytes() / 256 / 256 * 256, 64 << 10, 16 << 20);
 }
 
-// Of each tensor that float16 rows are made with: matrices, and vectors.
+// Of each tensor that float16 rows are made with: vectors, and matrices, which may have a single row (a LoRA of rank 1).
 std::vector<Magnitude> magnitudes(const Plan& plan) {
   std::vector<Magnitude> all;
   for (const Tensor& tensor : plan.tensors) all.push_back(magnitude_bound(tensor));
@@ -32,10 +32,7 @@ std::vector<Magnitude> magnitudes(const Plan& plan) {
 }
 
 void take_magnitudes(LoadedParts& parts, std::vector<Magnitude> all) {
-  for (size_t i = 0; i < all.size(); ++i) {
-    const Tensor& tensor = parts.plan->tensors[i];
-    parts.half_scales.push_back(tensor.ne1 > 1 ? half_scale(tensor, all[i]) : 1.0f);
-  }
+  for (size_t i = 0; i < all.size(); ++i) parts.half_scales.push_back(half_scale(parts.plan->tensors[i], all[i]));
   parts.magnitudes = std::move(all);
 }
 
