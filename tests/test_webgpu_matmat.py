@@ -151,17 +151,18 @@ def test_huge_and_tiny_weights(monkeypatch, form):
 
 
 @pytest.mark.parametrize("form", ["plain", "matrix"])
-def test_sums_as_large_as_their_bound(monkeypatch, form):
+@pytest.mark.parametrize("size", [100, 1e-24])
+def test_sums_as_large_as_their_bound(monkeypatch, form, size):
     """What becomes float16 as it is summed up is scaled by a bound of it (reduce.wgsl): lengths of rows of activations times lengths
     of rows of weights. Here the norms' outputs are one vector whatever the token, and rows of the LoRAs' first matrices and of the
-    key are parallel to it, so the sums are as large as the bound."""
+    key are parallel to it, so the sums are as large as the bound. Of tiny vectors the squares are no float32."""
     use(monkeypatch, form, ",matmat_tile=16")
     model = build_model(n_embd=64, n_layer=2, n_ff=160, seed=37)
     rng = np.random.default_rng(3)
     along = rng.standard_normal(64)
     for i in range(2):
         for norm in ("attn_norm", "attn_norm_2"):
-            for part, value in (("weight", np.zeros(64)), ("bias", 100 * along)):
+            for part, value in (("weight", np.zeros(64)), ("bias", size * along)):
                 model.tensors[name] = encode(name := f"blk.{i}.{norm}.{part}", value.astype(np.float32), "F32")
         for matrix in ("time_mix_a1", "time_mix_v1", "channel_mix_key"):
             old = model.tensors[name := f"blk.{i}.{matrix}.weight"].dequantized()

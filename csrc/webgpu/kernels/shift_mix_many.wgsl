@@ -50,12 +50,14 @@ fn note_squares(number: u32, mix: Quads, thread: u32) {
   sum = group_sum(sum, kLargestLanes);
   if (thread % kLargestLanes == 0u) { squares[number * kSquares + thread / kLargestLanes] = sum; }
 }
-// To a value of act.
+// To a value of act. Of values below 2^-63 the squares are no float32: no length is given as less than such a row can have, or what it
+// bounds would become infinite in float16.
+const kLeastLength = 0x1p-50;
 fn store_length(number: u32, at: u32, thread: u32) {
   if (thread != 0u) { return; }
   var sum = 0.0;
   for (var i = 0u; i < kSquares; i++) { sum += squares[number * kSquares + i]; }
-  set_act_f32(at, sqrt(sum));
+  set_act_f32(at, max(sqrt(sum), kLeastLength));
 }
 
 // Mix `number`; outputs as vec4 addresses. All threads of the workgroup come here.
