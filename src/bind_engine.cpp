@@ -544,10 +544,13 @@ class PyEngine {
 
   // Likewise the tokens of each step of several sequences.
   Engine::OnTokens watch(std::vector<int32_t>& found, const py::object& callback) const {
-    return [&found, &callback, calls = !callback.is_none()](std::span<const int32_t> tokens) {
+    return [&found, &callback, calls = !callback.is_none(), going = true, this](std::span<const int32_t> tokens) mutable {
       found.insert(found.end(), tokens.begin(), tokens.end());
       if (is_leaving()) return false;
-      if (!calls) return true;
+      if (!calls) {
+        if (going && found.size() / tokens.size() % 8 == 0) going = !engine_->interrupted();
+        return going;
+      }
       const py::gil_scoped_acquire acquire;
       return callback(std::vector<int32_t>(tokens.begin(), tokens.end())).cast<bool>();
     };
@@ -555,9 +558,9 @@ class PyEngine {
 
   // [steps][sequences]
   static py::array_t<int32_t> steps(const std::vector<int32_t>& found, size_t sequences) {
+    if (PyErr_Occurred()) throw py::error_already_set();
     py::array_t<int32_t> out({found.size() / sequences, sequences});
     std::copy(found.begin(), found.end(), out.mutable_data());
-    if (PyErr_Occurred()) throw py::error_already_set();
     return out;
   }
 

@@ -406,6 +406,24 @@ def test_ctrl_c_between_submits(model, device):
     engine.forward_batch([tokens[:3]] * 2, states, states)
 
 
+def test_ctrl_c_between_steps(model, device):
+    """Of a batch that no callback looks at."""
+    engine = open_engine(model, device)
+    states = [engine.new_state(), engine.new_state()]
+    engine.greedy_batch(tokens_of([1, 2]), states, 2)  # compiles
+    begin = time.perf_counter()
+    engine.greedy_batch(tokens_of([1, 2]), states, 200)
+    whole = 100 * (time.perf_counter() - begin)
+    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+    with pytest.raises(KeyboardInterrupt):
+        begin = time.perf_counter()
+        timer.start()
+        engine.greedy_batch(tokens_of([1, 2]), states, 20_000)
+    assert time.perf_counter() - begin < 0.05 + whole / 2, "it must not first make all"
+    timer.join()
+    assert len(engine.greedy_batch(tokens_of([1, 2]), states, 2)) == 2
+
+
 def test_scratch_is_bounded_and_reported(model, device):
     """Programs are kept for a few rounded sizes, not for every size of a crowd."""
     engine = open_engine(model, device)
