@@ -35,8 +35,10 @@ __all__ = ["Scheduler"]
 
 # Prompts that are read side by side get at least so many rows each: every step reads and writes the states of all.
 _LEAST_CHUNK: Final = 32
-# The device feeds itself for so many tokens of each sequence at most; then random numbers for more are prepared.
-_BURST_TOKENS: Final = 64
+# The device feeds itself for so many tokens of each sequence: random numbers for them are prepared, and twice as many as the last
+# time were used.
+_LEAST_BURST: Final = 8
+_MOST_BURST: Final = 64
 # It goes on for those that are left when others have ended, if nobody waits for a place and fewer than one in so many have.
 _ENDED_SHARE: Final = 8
 
@@ -89,6 +91,7 @@ class Scheduler:
         self._waiting = deque(enumerate(runs))
         self._active: list[_Place] = []
         self._spare_states: list[_core.State] = []
+        self._burst_tokens = _LEAST_BURST
         self._device_draws: dict[tuple[int, bool], bool] = {}  # by the sequences of a compiled step, and penalties
         self._n_prompt, self._n_prompt_read = sum(len(run.prompt) for run in runs), 0
 
@@ -332,8 +335,8 @@ class Scheduler:
             enough = ended > 0 if self._waiting else _ENDED_SHARE * ended >= len(going)
             return not (enough or self.cancelled or time.perf_counter() - begin >= self.burst_seconds)
 
-        left = [_BURST_TOKENS if run.max_tokens is None else run.max_tokens - len(run.tokens) for run in (p.run for p in active)]
-        n = min(max(left), _BURST_TOKENS)
+        left = [_MOST_BURST if run.max_tokens is None else run.max_tokens - len(run.tokens) for run in (p.run for p in active)]
+        n = min(max(left), self._burst_tokens)
         states = [place.state for place in active if place.state is not None]
         if self._all_greedy():
             tokens = self._engine.greedy_batch(np.concatenate([place.unread for place in active]), states, n, on_tokens)
@@ -343,6 +346,7 @@ class Scheduler:
             tokens = self._engine.draw_on([place.unread for place in active], states, draws, np.array(us).T.copy(), biases, on_tokens)
             for place, numbers in zip(active, us, strict=True):
                 place.run.chain.give_back(numbers[len(tokens) :])
+        self._burst_tokens = min(max(_LEAST_BURST, 2 * len(tokens)), _MOST_BURST)
         for place, token in zip(active, tokens[-1:].T, strict=True):
             place.n_read += len(tokens)
             place.unread = token
