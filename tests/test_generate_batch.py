@@ -200,6 +200,36 @@ def test_a_free_place_is_taken_at_once(model: Model) -> None:
     assert log == [0, 1] * 3 + [0, 2] * 3 + [0, 3] * 3
 
 
+def test_who_waits_or_leaves_ends_a_run_of_steps(model: Model) -> None:
+    """The device feeds itself until a sequence ends for which another waits, or until one in eight has ended."""
+
+    def runs(lengths: list[int], places: int) -> list[tuple[int, int]]:
+        stream = model.generate([{"prompt": [7 + i], "max_tokens": n} for i, n in enumerate(lengths)],
+                                temperature=0.0, batch_size=places, stream=True)  # fmt: skip
+        engine, log = stream._batch._engine, []
+
+        class Steps:
+            def __getattr__(self, name: str):
+                return getattr(engine, name)
+
+            def greedy_batch(self, *arguments):
+                tokens = engine.greedy_batch(*arguments)
+                log.append(tokens.shape)
+                return tokens
+
+        stream._batch._engine = Steps()
+        stream._batch.burst_seconds = 60.0
+        list(stream)
+        assert [g.finish_reason for g in stream.results] == ["length"] * len(lengths)
+        return log
+
+    # The first token of each comes from a step that reads its prompt, beside which the others go on.
+    assert runs([9, 4, 4], 2) == [(3, 2), (3, 2), (1, 1)]
+    assert runs([8, 4, *[8] * 7], 9) == [(7, 9)]
+    assert runs([8, 4, 4, *[8] * 6], 9) == [(3, 9), (4, 7)]
+    assert runs([8, 4, *[8] * 7, 3], 9) == [(3, 9), (3, 9)]
+
+
 def test_a_long_prompt_does_not_stop_the_others(model: Model) -> None:
     """While its hundreds of tokens are read, the others make one token a step."""
     prompts, log = watched(2, [30, 30])
