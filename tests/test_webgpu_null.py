@@ -84,6 +84,15 @@ def test_products_share_their_kernel():
     assert all(seconds > 0 for _, seconds in compiled)
 
 
+def test_a_crowds_time_mix_writes_float16_if_asked_to():
+    """Chunks are long on such a device, in whose Programs products finish some outputs: a crowd's Program is none of them."""
+    model = model_of(("Q4_K",))
+    entries, data = model.packed()
+    benchmark = _core.WebgpuBenchmark("rwkv7", config(model), entries, data, DEVICE, "int8")
+    made = [benchmark.batch(f"wkv_halves={n}", sequences=40, rows=1, warm=0, n=1)["kernel_seconds"] for n in (0, 1)]
+    assert "wkv7 step" in [label for label, _ in made[1]]
+
+
 def test_it_is_no_device_for_anybody_else(monkeypatch):
     assert any("Null" in d["features"] for d in _core.devices())
     monkeypatch.delenv("RWKVNATIVE_WEBGPU_NULL")

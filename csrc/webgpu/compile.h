@@ -126,6 +126,7 @@ class Compiler {
   Tiling tiling(uint32_t rows) const;
   uint32_t splits(std::span<const LinearMatrix> matrices, uint32_t rows) const;
   std::vector<Unfinished> unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const;
+  bool may_finish(uint32_t rows) const;
   uint64_t sums_values() const;
   void begin_product(ShaderText& text, const Tiling& tiling, size_t parts, bool once) const;
   struct ProductKinds {

@@ -126,11 +126,15 @@ uint32_t Compiler::splits(std::span<const LinearMatrix> matrices, uint32_t rows)
   return choose_splits(tiles, steps, std::max(1u, tuned_.all.matmat_threads / tiling.threads), most);
 }
 
+// Whether a dispatch of so many rows finishes what none of its workgroups share.
+bool Compiler::may_finish(uint32_t rows) const {
+  return (rows == model_.prefill_rows ? model_.usual_rows : rows) >= kDirectRows;
+}
+
 // What of each matrix's sums a dispatch of `rows` rows leaves to reduce.wgsl.
 std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMatrix> matrices, uint32_t rows) const {
   const MatMatTile& tile = tiling(rows).tile;
   const uint32_t wanted = splits(matrices, rows), rows_alloc = ceil_div(rows, tile.rows) * tile.rows;
-  const uint32_t rows_usual = rows == model_.prefill_rows ? model_.usual_rows : rows;
   std::vector<Unfinished> places;
   uint32_t free = 0;
   for (const LinearMatrix& matrix : matrices) {
@@ -140,7 +144,7 @@ std::vector<Compiler::Unfinished> Compiler::unfinished(std::span<const LinearMat
     const uint32_t outs = compiled_.kept_tiles == nullptr ? tile.outs : tiled(tiling(rows)).tile.outs;
     Unfinished place{.splits = ceil_div(steps, ceil_div(steps, count)), .width = sums_width(weight, outs), .rows = rows_alloc};
     const bool halves = matrix.out < uses_.size() && uses_[matrix.out].halves_by_producer;
-    place.direct = place.splits == 1 && !halves && rows_usual >= kDirectRows;
+    place.direct = place.splits == 1 && !halves && may_finish(rows);
     place.sums = free;
     if (!place.direct) free += place.splits * rows_alloc * place.width;
     places.push_back(place);
@@ -180,7 +184,7 @@ bool Compiler::reader_adds_sums(const LinearMatrix& matrix) const {
 // Whether reduce.wgsl makes the op's r, k and v and notes their largest, so that wkv7_step.wgsl can bound what it gives out.
 bool Compiler::bounds_out(const Wkv7Op& op, const Op* before) const {
   if (tuned_.all.wkv_halves == 0 || !readers_add_sums() || model_.weights == nullptr || model_.weights->streams()) return false;
-  if (before == nullptr || !std::holds_alternative<LinearOp>(*before) || std::max(shape_.rows, model_.usual_rows) >= kDirectRows) return false;
+  if (before == nullptr || !std::holds_alternative<LinearOp>(*before) || may_finish(shape_.rows)) return false;
   const std::vector<LinearPart>& parts = std::get<LinearOp>(*before).parts;
   const auto made = [&](SlotId id) {
     return std::any_of(parts.begin(), parts.end(), [&](const LinearPart& part) {
@@ -312,8 +316,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   const ProductKinds all = of_head ? ProductKinds{} : products_;
   const std::vector<Unfinished> places =
       of_head ? std::vector<Unfinished>(matrices.size()) : unfinished(matrices, rows_at_once);
-  const uint32_t rows_usual = rows_at_once == model_.prefill_rows ? model_.usual_rows : rows_at_once;
-  const bool finishes = of_head || rows_usual >= kDirectRows;  // what no other workgroup shares
+  const bool finishes = of_head || may_finish(rows_at_once);
   for (const WeightGroup& group : groups) {
     const TiledGroup tiled = tiled_group(matrices, group);
     const Tiling tiling = tiled.buffer == nullptr ? own_tiling : this->tiled(own_tiling);
