@@ -24,7 +24,6 @@ enum class MatMat : uint32_t {
 
 constexpr uint32_t kTiledRows = 64;      // of the largest tile of a product whose weights are kept tiles
 constexpr uint32_t kPlainThreads = 128;  // of the product without subgroup matrices
-constexpr uint32_t kReduceThreads = 256;   // of kernels/reduce.wgsl
 constexpr uint32_t kMostRowThreads = 512;  // of a workgroup that makes a whole row
 
 inline uint32_t ceil_div(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
@@ -139,7 +138,9 @@ class Compiler {
   void add_matmat(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const WeightGroup> groups,
                   bool of_head, uint32_t rows_at_once);
   void add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places, bool halves);
-  const Magnitude& magnitude(TensorId id) const { return model_.magnitudes.at(static_cast<size_t>(id)); }
+  uint32_t reduce_threads() const;
+  uint32_t reduce_workgroups(uint32_t width) const;
+  const Magnitude& magnitude(TensorId id) const { return model_.magnitude(id); }
   bool bounds_out(const Wkv7Op& op, const Op* before) const;
   const SlotPlace* noted_largest(const LinearMatrix& matrix) const;
   // The constants of kernels that add up sums, called `name` and more.

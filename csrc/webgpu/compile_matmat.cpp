@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kFloatTile = 64;      // of kernels/matmat_f32.wgsl
 constexpr uint32_t kFloatThreads = 256;
+constexpr uint32_t kReduceThreads = 256;  // of kernels/reduce.wgsl
 constexpr uint32_t kMaxSplits = 12;
 constexpr uint32_t kMinSteps = 4;  // of a split
 constexpr uint64_t kMostShared = 64 << 20;  // bytes of the sums of tiles that workgroups share
@@ -343,7 +344,7 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
       ++part_count;
       parts.insert(parts.end(), {workgroups, begin, kind, at, stride, row_units(weight), rows.rows,
                                  halves ? in.halves : in.values, halves ? in.halves_stride() : in.values_stride(), in.scales});
-      const float scale = halves ? model_.half_scales.at(static_cast<size_t>(rows.tensor)) : 1.0f;
+      const float scale = halves ? model_.half_scale(rows.tensor) : 1.0f;
       parts.insert(parts.end(), {(place.direct ? 4 * out.values : place.sums) + rows.first_row,
                                  place.direct ? out.padded : place.width,
                                  activation_number(matrix.activation, matrix.accumulate), of_head, !place.direct, place.splits,
@@ -368,10 +369,14 @@ void Compiler::add_matmat(const std::string& label, std::span<const LinearMatrix
   add_reduce(label, matrices, places, halves);
 }
 
+uint32_t Compiler::reduce_threads() const { return std::min(kReduceThreads, max_threads_); }
+
+// That make a row of so many outputs.
+uint32_t Compiler::reduce_workgroups(uint32_t width) const { return ceil_div(ceil_div(width, 4), reduce_threads()); }
+
 // Finishes what add_matmat() left, if anything.
 void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix> matrices, std::span<const Unfinished> places,
                           bool halves) {
-  const uint32_t workgroup = std::min(kReduceThreads, max_threads_);
   std::vector<uint32_t> table;
   uint32_t workgroups = 0, parts = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -379,14 +384,14 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
     if (place.direct) continue;
     const Tensor& weight = plan_.tensor(matrices[i].weight);
     const SlotPlace& out = slot(matrices[i].out);
-    const float scale = halves ? model_.half_scales.at(static_cast<size_t>(matrices[i].weight)) : 1.0f;
+    const float scale = halves ? model_.half_scale(matrices[i].weight) : 1.0f;
     if (reader_adds_sums(matrices[i])) {
       kept_[matrices[i].out] = {place, slot(matrices[i].in).scales, 1.0f / scale};
       continue;
     }
     const bool as_halves = matrices[i].out < uses_.size() && uses_[matrices[i].out].halves_by_producer;
     const uint32_t begin = workgroups;
-    workgroups += ceil_div(ceil_div(weight.ne1, 4), workgroup);
+    workgroups += reduce_workgroups(weight.ne1);
     ++parts;
     const uint32_t out_bytes = (out.has_values ? (matrices[i].accumulate ? 8 : 4) : 0) + (as_halves ? 2 : 0);
     cost_.row_bytes += uint64_t{weight.ne1} * (4 * place.splits + out_bytes);
@@ -401,6 +406,7 @@ void Compiler::add_reduce(const std::string& label, std::span<const LinearMatrix
                                largest == nullptr ? 0 : 4 * largest->values, largest == nullptr ? 0 : largest->padded});
   }
   if (parts == 0) return;
+  const uint32_t workgroup = reduce_threads();
   ShaderText text = begin(workgroup, 8);
   text.constant("kParts", parts).constant("kFromHalves", halves);
   text.file("activations").file("activate");

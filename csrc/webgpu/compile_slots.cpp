@@ -1,5 +1,6 @@
 // The memory of a program: which forms each activation slot has, and all buffers.
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "webgpu/compile.h"
@@ -49,16 +50,14 @@ void Compiler::plan_slots() {
     }
   }
   // Kernels that make whole rows, of compile_many.cpp; and reduce.wgsl, which needs the lengths of rows that such a kernel made.
-  const auto is_mix = [&](SlotId id) {
-    return std::any_of(plan_.ops.begin(), plan_.ops.end(), [&](const Op& op) {
-      const auto* mix = std::get_if<ShiftMixOp>(&op);
-      return mix != nullptr && std::find(mix->out.begin(), mix->out.end(), id) != mix->out.end() && use(id).halves_by_producer;
-    });
-  };
+  std::set<SlotId> mixed;  // as float16, by token shift
   for (const Op& op : plan_.ops) {
     if (one_token()) break;
     if (const auto* mix = std::get_if<ShiftMixOp>(&op)) {
-      for (SlotId out : mix->out) use(out).halves_by_producer = use(out).halves;
+      for (SlotId out : mix->out) {
+        use(out).halves_by_producer = use(out).halves;
+        if (use(out).halves) mixed.insert(out);
+      }
     } else if (const auto* wkv7 = std::get_if<Wkv7Op>(&op); wkv7 != nullptr && !crowd()) {
       use(wkv7->out).halves_by_producer = use(wkv7->out).halves;
     }
@@ -67,7 +66,7 @@ void Compiler::plan_slots() {
     const auto* linear = std::get_if<LinearOp>(&op);
     if (one_token() || linear == nullptr) continue;
     for (const LinearPart& part : linear->parts) {
-      if (part.accumulate || !use(part.out).halves || !is_mix(part.in)) continue;
+      if (part.accumulate || !use(part.out).halves || mixed.count(part.in) == 0) continue;
       use(part.out).halves_by_producer = true;
       if (!is_bounded(part.activation)) use(part.in).length = true;
     }
@@ -105,8 +104,9 @@ void Compiler::lay_out() {
     const size_t id = act.add(plan_.n_embd, rows, true, false);
     if (z == 0) compiled_.lora_slots = id;
   }
-  for (int i = 0; i < 4 && readers_add_sums(); ++i) {
-    const size_t id = act.add(ceil_div(ceil_div(plan_.n_embd, 4), std::min(kReduceThreads, max_threads_)), rows, true, false);
+  const bool bounded = std::any_of(uses_.begin(), uses_.end(), [](const SlotUse& use) { return use.bounded; });
+  for (int i = 0; i < 4 && bounded; ++i) {
+    const size_t id = act.add(reduce_workgroups(plan_.n_embd), rows, true, false);
     if (i == 0) compiled_.largest_slots = id;
   }
   if (readers_add_sums()) compiled_.free_slot = act.add(plan_.n_embd, rows, true, false);

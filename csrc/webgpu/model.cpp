@@ -31,11 +31,6 @@ std::vector<Magnitude> magnitudes(const Plan& plan) {
   return all;
 }
 
-void take_magnitudes(LoadedParts& parts, std::vector<Magnitude> all) {
-  for (size_t i = 0; i < all.size(); ++i) parts.half_scales.push_back(half_scale(parts.plan->tensors[i], all[i]));
-  parts.magnitudes = std::move(all);
-}
-
 }  // namespace
 
 DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<Pipelines> pipelines, const Plan& plan,
@@ -60,7 +55,7 @@ DeviceModel::DeviceModel(std::shared_ptr<const Device> device, std::shared_ptr<P
   for (;;) {
     try {
       load_weights(options);
-      if (sizes.valid()) take_magnitudes(*parts_, sizes.get());
+      if (sizes.valid()) parts_->magnitudes = sizes.get();
       return;
     } catch (const BudgetTooSmall& error) {
       if (options.max_device_memory != 0) throw;

@@ -30,8 +30,10 @@ struct LoadedParts {
   uint32_t layout = 1;                   // of the weights: Tuning::layout
   std::unique_ptr<WeightStream> stream;  // null if everything stays on the device
   std::unique_ptr<TileStore> tiles = std::make_unique<TileStore>();
-  std::vector<float> half_scales;        // of each tensor, where the device has float16: core/magnitude.h
-  std::vector<Magnitude> magnitudes;     // likewise
+  std::vector<Magnitude> magnitudes;     // of each tensor, where the device has float16: core/magnitude.h
+
+  const Magnitude& magnitude(TensorId id) const { return magnitudes.at(static_cast<size_t>(id)); }
+  float half_scale(TensorId id) const { return rwkvnative::half_scale(plan->tensor(id), magnitude(id)); }
 };
 
 class DeviceModel final : public LoadedModel {

@@ -85,7 +85,7 @@ TilesWork tiles_work(const LoadedParts& model, const WeightGroup& group, std::sp
     if (kind == kinds.size()) kinds.push_back(weight.type);
     const uint32_t begin = work.workgroups, outs = padded(rows.rows);
     work.workgroups += ceil_div(outs * (place.octets / 4), kWorkgroup);
-    const float scale = model.half_scales.at(static_cast<size_t>(rows.tensor));
+    const float scale = model.half_scale(rows.tensor);
     work.table.insert(work.table.end(), {work.workgroups, begin, kind, rows.at, rows.row_vec4s, row_units(weight), rows.rows, place.at,
                                          place.octets, outs, std::bit_cast<uint32_t>(scale), 0});
     work.bytes += uint64_t{outs} * place.octets * 16;
