@@ -2,13 +2,15 @@
 //
 // A GPU may start at once or late. By default this one starts when somebody waits, so that a result read too early is not
 // there, and an input overwritten too early is gone; with SOFT_METAL_TIMING=thread work runs on a thread of its own as soon
-// as it is committed, and handlers are called from there, as on a Mac.
+// as it is committed, and handlers are called from there, as on a Mac. The thread ends before the process does: what is
+// being run at exit runs to its end, what has not begun never runs.
 #include "soft.h"
 
 #import <Foundation/NSThread.h>
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <deque>
 #include <set>
 #include <thread>
@@ -20,7 +22,8 @@ struct Work {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<SoftCommandBuffer*> committed;  // retained
-  bool thread_runs = false;
+  std::thread thread;
+  bool stopping = false;  // the thread is to end
   int polls = 0;
 };
 
@@ -44,25 +47,44 @@ bool run_next() {
   {
     std::lock_guard lock(work().mutex);
     work().committed.pop_front();
+    next->done_ = true;
   }
   work().changed.notify_all();
   [next release];
   return true;
 }
 
-void start_thread() {
-  if (work().thread_runs) return;
-  work().thread_runs = true;
-  std::thread([] {
-    GSRegisterCurrentThread();
-    for (;;) {
-      {
-        std::unique_lock lock(work().mutex);
-        work().changed.wait(lock, [] { return !work().committed.empty(); });
-      }
-      run_next();
+void run_all() {
+  GSRegisterCurrentThread();
+  for (;;) {
+    {
+      std::unique_lock lock(work().mutex);
+      work().changed.wait(lock, [] { return work().stopping || !work().committed.empty(); });
+      if (work().stopping) break;
     }
-  }).detach();
+    run_next();
+  }
+  GSUnregisterCurrentThread();
+}
+
+// A thread that outlived main() would run code and free objects whose libraries are gone.
+void stop_thread() {
+  {
+    std::lock_guard lock(work().mutex);
+    work().stopping = true;
+  }
+  work().changed.notify_all();
+  if (work().thread.get_id() == std::this_thread::get_id())  // a handler calls exit()
+    work().thread.detach();
+  else
+    work().thread.join();
+}
+
+// With work().mutex held.
+void start_thread() {
+  if (work().thread.joinable() || work().stopping) return;
+  work().thread = std::thread(run_all);
+  std::atexit(stop_thread);
 }
 
 }  // namespace
@@ -292,7 +314,7 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
 }
 - (void)waitUntilCompleted {
   SOFT_CHECK(status_ >= MTLCommandBufferStatusCommitted, "waitUntilCompleted before commit");
-  const bool done = soft_run_until([&] { return status_ >= MTLCommandBufferStatusCompleted; }, 600);
+  const bool done = soft_run_until([&] { return done_; }, 600);
   SOFT_CHECK(done, "waitUntilCompleted: it never did");
 }
 - (void)waitUntilScheduled {

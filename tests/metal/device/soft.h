@@ -164,6 +164,7 @@ using SoftStep = std::function<std::string()>;
   std::vector<id>* retained_;  // unless the command buffer holds unretained references
   bool retains_;
   MTLCommandBufferStatus status_;
+  bool done_;  // and its completed handlers have returned: what waitUntilCompleted waits for
   NSError* error_;
   bool encoding_;
   bool traces_;  // an error tells of encoders
