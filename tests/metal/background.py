@@ -1,7 +1,7 @@
 """Long jobs of this folder's tests, two processes at a time, under way from the session's first test on.
 
 A test that waits for one is marked with it, @waits_for(job), and asks for background.result(job). A job is a function without
-arguments; it may use the package that build.extension() makes. Only jobs of chosen tests run.
+arguments; it may use the package that build.package() makes. Only jobs of chosen tests run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Background:
 
     def _submit(self, job: Job) -> Future[object]:
         if self._built is None:
-            self._built = self._pool.submit(build.extension)  # uses both processors; the jobs wait for it
+            self._built = self._pool.submit(build.package)  # uses both processors; the jobs wait for it
         if job not in self._running:
             built = self._built
             self._running[job] = self._pool.submit(lambda: (built.result(), job())[1])

@@ -241,6 +241,12 @@ def extension(root: Path = ROOT, metal: list[Path] | None = None, name: str = "p
     return package.parent
 
 
+@once
+def package() -> Path:
+    """extension() of this checkout as it is."""
+    return extension()
+
+
 def python_environment(root: Path = ROOT, name: str = "package", **options: str) -> dict[str, str]:
     """The environment of a Python process that imports the package of extension()."""
     return {**os.environ, **environment(**options), "PYTHONPATH": str(build_of(root) / name), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -10,14 +10,19 @@ import pytest
 import toolchain
 
 
-@pytest.fixture(scope="module")
-def program():
+@toolchain.once
+def built_cases():
     build.software_device()
     source, target = toolchain.HERE / "host" / "cases.mm", build.BUILD / "cases"
     if not build.newer(target, [source, build.software_device()]):
         toolchain.command([build.CXX, "-std=c++20", "-O0", "-g", *build.warnings(), *build.OBJC, source, "-o", target, f"-L{build.BUILD}",
                            "-lsoft_metal", "-lmsl_runtime", f"-Wl,-rpath,{build.BUILD}", *build.OBJC_LIBRARIES])
     return target
+
+
+@pytest.fixture(scope="module")
+def program():
+    return built_cases()
 
 
 def run(program, name: str, **options: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,9 +55,25 @@ def how_to_get() -> str:
     return f"missing: {', '.join(missing())}; get it with: bash {(HERE / 'setup.sh').relative_to(ROOT)}"
 
 
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """No other process is here under this name, and no other call of this process."""
+    import fcntl  # not everywhere: see unsupported()
+
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / f"{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
+
+
 def once(function: Callable[..., T]) -> Callable[..., T]:
-    """For what is built when it is first asked for, by whichever thread: the others wait for it."""
-    lock, cached = threading.RLock(), functools.cache(function)
+    """For what is built when it is first asked for, by whichever thread or process: the others wait for it."""
+    lock = threading.RLock()
+
+    @functools.cache
+    def cached(*arguments: object) -> T:
+        with _alone(function.__name__):
+            return function(*arguments)
 
     @functools.wraps(function)
     def locked(*arguments: object) -> T:
