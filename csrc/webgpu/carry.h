@@ -3,7 +3,7 @@
 // WebGPU has one queue. A copy command in it waits for the kernels before it, and they wait for it; and Dawn puts a barrier, which
 // everything waits at, before each dispatch that shares a written buffer with an earlier one. So what is to run beside a kernel has
 // to be in the same dispatch: the kernels of a streaming program get a few workgroups more, which copy a share of the next unit from
-// host memory to its slot (kernels/carry.wgsl). Measured: benchmarks/experiments/overlap.py, docs/performance.md.
+// host memory to its slot (kernels/carry.wgsl). Measured: benchmarks/experiments/overlap.py, docs/kernels.md.
 #pragma once
 
 #include <string>

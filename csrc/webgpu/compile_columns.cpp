@@ -72,7 +72,7 @@ uint32_t Compiler::column_workgroup(const ColumnWork& work) const {
   return work.head() || (work.many() && work.columns > 2) ? tuning_.workgroup : tuning_.workgroup / 2;
 }
 
-// Each choice is what measured best on a large GPU, kernel by kernel (docs/performance.md).
+// Each choice is what measured best on a large GPU, kernel by kernel (docs/kernels.md).
 void Compiler::spread(ColumnKind& kind, const ColumnWork& work) const {
   const uint32_t rows = kind.is_float ? work.float_rows : work.rows;
   const auto threads = [&] { return uint64_t{ceil_div(rows, kind.rows)} * work.tiles * kind.stride(); };

@@ -26,7 +26,7 @@ void include_weight_tiles(ShaderText& text, const MatrixShape& shape) {
 }
 
 // What the program's products load, if not packed weights: up to kTiledRows rows, the sums are the same, to the bit. Chosen are tiles
-// for a step of so many sequences that decode, where they are faster (docs/performance.md): not for prompts alone, which would wait
+// for a step of so many sequences that decode, where they are faster (docs/kernels.md): not for prompts alone, which would wait
 // until they are made. A model that streams or has a budget has no room for them.
 void Compiler::choose_tiles() {
   const MatrixShape shape = matrix_shape_of(device_);
@@ -127,7 +127,7 @@ Substitutions Compiler::tiles_loop(const MatMatTile& tile, uint32_t loads, bool 
   return {{"SUMS", sums}, {"FIRST", first}, {"MULTIPLY", multiply}, {"END", end}};
 }
 
-// Measured (docs/performance.md): products of few rows gain from one wait for the table of parts, those of many lose registers by it;
+// Measured (docs/kernels.md): products of few rows gain from one wait for the table of parts, those of many lose registers by it;
 // the head, whose workgroups have workgroup memory for finishing besides, gains where more of them fit.
 std::string Compiler::tiles_product_text(const Tiling& tiling, size_t parts, bool finishes) const {
   const Tuning& tuning = tuned_.all;

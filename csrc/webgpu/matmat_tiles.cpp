@@ -8,7 +8,7 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// Measured on a large GPU (docs/performance.md). Few rows: one subgroup a workgroup, which waits for no other; many: large
+// Measured on a large GPU (docs/kernels.md). Few rows: one subgroup a workgroup, which waits for no other; many: large
 // tiles, where an operand that has been loaded is multiplied four times.
 constexpr std::array kTiles = {MatMatTile{16, 32, 1, 1}, MatMatTile{32, 32, 1, 1}, MatMatTile{64, 32, 1, 1},
                                MatMatTile{128, 64, 2, 1}, MatMatTile{128, 128, 2, 2}};
