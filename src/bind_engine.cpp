@@ -203,6 +203,20 @@ class PyDraw {
   std::vector<Draw::Used> used_;
 };
 
+// A file that is read without an Engine.
+class PyFile {
+ public:
+  PyFile(const std::string& path, const py::buffer& mapped)
+      : data_(mapped.request()),
+        file_(path, {static_cast<const std::byte*>(data_.ptr), static_cast<size_t>(data_.size * data_.itemsize)}) {}
+
+  void check() const { file_.check(); }
+
+ private:
+  py::buffer_info data_;  // until the end: the mapping must not go while it is watched
+  ModelFile file_;
+};
+
 class PyEngine {
  public:
   PyEngine(const std::string& architecture, const std::map<std::string, double>& config, const std::vector<TensorTuple>& tensors,
@@ -230,6 +244,7 @@ class PyEngine {
     try {
       plan = build_plan(ModelSource(architecture, config, tensor_sources(tensors, bytes)));
     } catch (const InputError& error) {
+      if (!file.empty()) throw FileError(message("[model] ", source, ": ", error.what()));
       throw InputError(source.empty() ? error.what() : message(source, ": ", error.what()));
     }
     LoadOptions options{
@@ -313,6 +328,7 @@ class PyEngine {
   }
   std::vector<std::string> tuning_variants() const { return engine_->tuning_variants(); }
   std::vector<uint32_t> prefill_choices() const { return engine_->prefill_choices(); }
+  void check_file() const { engine_->check_whole_file(); }
   std::string kernels_id() const { return engine_->kernels_id(); }
 
   py::dict profile(uint32_t rows, uint32_t sequences, uint32_t repeats, double warm_seconds) {
@@ -614,6 +630,10 @@ class PyEngine {
 }  // namespace
 
 void bind_engine(py::module_& m) {
+  py::class_<PyFile>(m, "ModelFile", "Watches a mapped file: reading what it has lost finds zeros instead of ending the process.")
+      .def(py::init<const std::string&, const py::buffer&>(), py::arg("path"), py::arg("mapped"))
+      .def("check", &PyFile::check, "FileError if the file was written to or truncated since, or could not be read.");
+
   m.def(
       "devices",
       [] {
@@ -665,6 +685,7 @@ void bind_engine(py::module_& m) {
       .def("tuning_variants", &PyEngine::tuning_variants, "Texts for set_tuning that are worth trying.")
       .def("prefill_choices", &PyEngine::prefill_choices, "Numbers for \"prefill_rows=\" in set_tuning that are worth trying.")
       .def_property_readonly("kernels_id", &PyEngine::kernels_id, "Changes when the backend's kernels do.")
+      .def("check_file", &PyEngine::check_file, "FileError if the model's file has changed since it was opened.")
       .def("new_state", &PyEngine::new_state, "A fresh state: zeros.")
       .def("forward", &PyEngine::forward, py::arg("tokens"), py::arg("state_in").none(true), py::arg("state_out"),
            py::arg("rows") = "last", py::arg("progress") = nullptr,

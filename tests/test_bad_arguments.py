@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import os
+import pickle
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,19 @@ BAD: list[tuple[str, Callable[[Model], object], str]] = [
     ("bias of a token", generate(logit_bias={5: HUGE}), "logit_bias"),
     ("token of a bias", generate(logit_bias={HUGE: 1}), "logit_bias key"),
     ("token of a bias past the vocabulary", generate(logit_bias={300: 1}), "logit_bias key: expected a whole number >= 0 and <= 299"),
+    ("mirostat of an array", generate(mirostat=np.array([1, 2])), "mirostat: expected True, False, or the version 2"),
+    ("top_p of an array, with mirostat", generate(mirostat=True, top_p=np.array([1, 2])), "top_p: expected a number"),
+    ("a generator of prompts", lambda m: m.generate(p for p in "ab"), "expected a token id or a sequence of them, got generator"),
+    ("a set for tokens", lambda m: m.forward({1}), "expected a token id or a sequence of them, got set"),
+    ("texts to embed", lambda m: m.embed(["a", "b"]), r"\[prompt\] expected one text, or a sequence of token ids, got a list of texts"),
+    ("texts within a prompt", lambda m: m.generate([{"prompt": ["a"]}]), "prompt 0: .* expected one text"),
+    ("a number for a batch", lambda m: m.forward_batch(np.array(5)), "expected a list with the tokens of each sequence, got ndarray"),
+    ("a device that a terminal obeys", lambda m: Model(m.path, "\x1b[2J"), r"device name such as 'auto' or 'cpu', got '\\x1b\[2J'"),
+    ("a device that is no text", lambda m: Model(m.path, "\ud800"), "device name such as"),
+    ("a path that is no text", lambda m: Model("\ud800", "cpu"), r"path: expected a path, got '\\ud800'"),
+    ("a state's path that is no text", lambda m: m.new_state().save("\ud800"), "expected a path"),
+    ("a name that a terminal obeys", lambda m: Model("a\x1b[2J\nb", "cpu"), r"\[gguf\] a\\x1b\[2J\\nb: no such file"),
+    ("a name that is too long", lambda m: quantize_file(m.path, "x" * 300, "f16", lambda *_: 1 / 0), "File name too long"),
     ("stop of bytes", generate(stop=b"\n"), r"\[generate\] stop: expected text, a token id, or a list of them, got bytes"),
     ("samplers", generate(samplers=5), "samplers: expected a list"),
     ("a sampler alone", generate(samplers=Greedy()), "samplers: expected a list"),
@@ -98,6 +113,10 @@ def test_what_is_odd_but_right(model: Model) -> None:
     assert model.generate("hello", 4, seed=1, top_k=2**31 - 1, logit_bias={0: np.float32(-math.inf)}).seed == 1
     assert Model(model.path, "cpu", np.int64(1)).n_threads == 1
     assert len(model.generate("hello", HUGE, seed=1, stop="e").tokens) > 0
+    assert model.generate("hello", 4, seed=1, stop=np.int64(plain[1])).tokens == plain[: plain.index(plain[1])]
+    assert Model(model.path, "cpu", max_device_memory=np.int64(1 << 40)).info["max_device_memory"] == 1 << 40
+    tokenizer = pickle.loads(pickle.dumps(copy.deepcopy(model.tokenizer)))
+    assert tokenizer.encode("hello wörld") == model.tokenizer.encode("hello wörld")
 
 
 def test_extreme_parameters_overflow_nowhere(model: Model) -> None:
@@ -149,6 +168,17 @@ def test_links_are_followed_and_devices_left_alone(model: Model, tmp_path: Path)
     assert (tmp_path / "pipe").is_fifo() and sorted(os.listdir(tmp_path)) == ["link", "pipe", "real"]
     with pytest.raises(FileError, match="no such folder"):
         model.new_state().save(tmp_path / "no" / "x")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that is in use")
+def test_a_working_directory_that_is_gone(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for use in (lambda: model.new_state().save("x"), lambda: quantize_file(model.path, "x", "f16"), lambda: Model("x", "cpu"),
+                lambda: quantize_file("x", tmp_path / "y", "f16"), lambda: State.load("x")):  # fmt: skip
+        with pytest.raises(FileError, match="x: (cannot write: N|n)o such file"):
+            use()
 
 
 @pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="file names are text there")

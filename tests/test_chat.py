@@ -118,9 +118,19 @@ def test_templates_that_fail(tmp_path: Path) -> None:
         ("{{ 1 / 0 }}", InputError, "refuses"),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", InputError, "refuses"),  # the sandbox
         ("{{ messages.append(1) }}", InputError, "refuses"),
+        ("{{ 'a' * 10 ** 13 }}", InputError, "refuses these messages: MemoryError"),
+        ("{{ raise_exception('\x1b[2Jtwo\nlines') }}", InputError, r"\\x1b\[2Jtwo\\nlines"),
+        ("{# nothing #}", InputError, "makes no text"),
+        # What Jinja's compiler takes and Python's does not:
+        ("{% break %}", FileError, "not valid Jinja: 'break' outside loop"),
+        ("{{ f(a=1, a=2) }}", FileError, "not valid Jinja: keyword argument repeated"),
+        ("{% for a in b %}" * 30 + "{% endfor %}" * 30, FileError, "not valid Jinja: too many statically nested"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", FileError, "not valid Jinja: maximum recursion depth"),
+        ("{{ " + "9" * 6000 + " }}", FileError, "not valid Jinja: Exceeds the limit"),
     ):
-        with pytest.raises(error, match=sentence):
+        with pytest.raises(error, match=sentence) as caught:
             render_chat(open_model(tmp_path, template), messages)
+        assert str(caught.value).isprintable()
     with pytest.raises(FileError, match="chat_template.*expected a string"):
         render_chat(open_model(tmp_path, **{"tokenizer.chat_template": np.uint32(5)}), messages)  # type: ignore[arg-type]
 

@@ -81,6 +81,14 @@ def test_what_cannot_be_written_is_told_before_the_work(gguf: str, tmp_path: Pat
     assert got.exit_code == 2 and "no such folder" in got.stderr and got.stdout == ""
 
 
+def test_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.gguf")
+    synthetic.make_model(path, n_layer=1, n_vocab=300, metadata={"general.name": "evil\x1b[2J\nline"})
+    for args in (["info", path, "--metadata"], ["bench", "-m", path, "-p", "0", "-n", "1", "-r", "1", "--warm", "0", "--md", "--device", "cpu"]):
+        got = CliRunner().invoke(app, args)
+        assert got.exit_code == 0 and "\x1b" not in got.output and r"evil\x1b[2J\nline" in got.stdout, got.output
+
+
 def test_a_warning_is_a_line(gguf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_file(path: str) -> None:
         warnings.warn("mind the gap", stacklevel=1)

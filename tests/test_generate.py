@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rwkvnative import InputError, Model, RwkvError
+from rwkvnative.gguf_file import GgufFile
 from rwkvnative.sampling import Candidates, Greedy, Sampler, SamplerChain, SamplingParams, TopK
 from rwkvnative.streaming import StopFinder
 
@@ -391,7 +393,7 @@ BAD = [
     ({"prompt": [1, N_VOCAB]}, f"token 1 of 2: expected an id from 0 to {N_VOCAB - 1}, got {N_VOCAB}"),
     ({"prompt": [-1]}, "got -1"),
     ({"prompt": [1.5]}, "whole numbers"),
-    ({"prompt": None}, "whole numbers"),
+    ({"prompt": None}, "a token id or a sequence of them, got NoneType"),
     ({"max_tokens": -1}, "max_tokens"),
     ({"max_tokens": 2.5}, "max_tokens"),
     ({"seed": -1}, "seed"),
@@ -431,6 +433,23 @@ def test_embed(model: Model) -> None:
     np.testing.assert_allclose(model.embed(" world", state), a, rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="empty"):
         model.embed("")
+
+
+@pytest.mark.parametrize(("value", "finite"), [(np.nan, False), (np.inf, False), (3e38, True)])
+def test_embed_of_extreme_weights(tmp_path: Path, value: float, finite: bool) -> None:
+    """The square of 3e38 is past float32."""
+    synthetic.make_model(tmp_path / "m.gguf", n_layer=1)
+    with GgufFile(tmp_path / "m.gguf") as file, open(tmp_path / "m.gguf", "r+b") as out:
+        out.seek(file.tensors["output_norm.bias"].offset)
+        out.write(np.float32(value).tobytes())
+    model = Model(tmp_path / "m.gguf", "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if finite:
+            assert np.linalg.norm(model.embed("a")) == pytest.approx(1)
+        else:
+            with pytest.raises(RwkvError, match="not finite"):
+                model.embed("a")
 
 
 def test_embed_is_what_the_head_reads(model: Model, tmp_path: Path) -> None:

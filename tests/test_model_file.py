@@ -18,7 +18,7 @@ from engines import random_tokens
 from synthetic import make_model
 
 from rwkvnative import Model
-from rwkvnative.errors import InputError
+from rwkvnative.errors import FileError, InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let a mapped file be changed")
 
@@ -110,6 +110,18 @@ with open(path, "r+b") as file:
 after, _ = model.forward(tokens)
 print("same" if np.array_equal(before, after) else "other")
 """
+
+
+@pytest.mark.parametrize("where", ["cpu", "llvmpipe"])
+def test_a_state_is_not_saved_as_another_models(tmp_path, where):
+    """The fingerprint is read from the file when it is first asked for: not from what is there then."""
+    make_model(tmp_path / "m.gguf", n_layer=1, n_vocab=300)
+    with Model(tmp_path / "m.gguf", where if where == "cpu" else webgpu_devices.require(where)) as model:
+        state = model.new_state()
+        os.truncate(tmp_path / "m.gguf", 20000)
+        with pytest.raises(FileError, match="got 20000: the file was changed while the model was in use"):
+            state.save(tmp_path / "s")
+    assert os.listdir(tmp_path) == ["m.gguf"]
 
 
 def test_what_the_host_keeps_packed_does_not_need_the_file(path):

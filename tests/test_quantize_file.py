@@ -1,5 +1,7 @@
 """quantize_file: which tensor gets which type, what stays as it is, and what happens when it cannot be done."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -192,6 +194,35 @@ def test_an_interruption_leaves_nothing_behind(models, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         quantize_file(models[256], tmp_path / "out.gguf", "q4_0", progress=interrupt)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let a mapped file be changed")
+@pytest.mark.parametrize("what", ["cut", "write"])
+def test_a_source_that_changes_is_an_error(models, tmp_path, what):
+    """In a process of its own: it must not die of SIGBUS."""
+    code = """
+import sys
+from pathlib import Path
+from rwkvnative import FileError, quantize_file
+source, target, what = map(Path, sys.argv[1:])
+def change(done, total):
+    with open(source, "r+b") as file:
+        if what.name == "cut":
+            file.truncate(5000)
+        else:
+            file.seek(-1, 2)
+            file.write(b"?")
+try:
+    quantize_file(source, target, "q8_0", change)
+except FileError as error:
+    print(error)
+"""
+    source = tmp_path / "model.gguf"
+    source.write_bytes(models[256].read_bytes())
+    done = subprocess.run([sys.executable, "-c", code, source, tmp_path / "out.gguf", what], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert str(source) in done.stdout and ("written to" if what == "write" else "got 5000: the file was changed") in done.stdout
+    assert leftovers(tmp_path) == ["model.gguf"]
 
 
 def test_input_and_output_must_differ(models, tmp_path, monkeypatch):

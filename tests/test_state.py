@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +190,15 @@ def test_files_that_are_no_state(tmp_path: Path) -> None:
     refuse(tmp_path / "foreign", "not a state saved by rwkvnative")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes in folders")
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    """Opening one waits for a writer, and in the library that reads the file not even Ctrl-C ends that: in a process of its own."""
+    os.mkfifo(tmp_path / "pipe")
+    code = f"from rwkvnative import State; State.load({str(tmp_path / 'pipe')!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert b"pipe: expected a state file, got a device, pipe or socket" in done.stderr
+
+
 def test_every_truncation_is_refused(state: State, tmp_path: Path) -> None:
     state.save(tmp_path / "s.st")
     whole = (tmp_path / "s.st").read_bytes()
@@ -212,8 +224,17 @@ def test_wrong_contents(state: State, tmp_path: Path) -> None:
     nan[1, 2, 3, 4] = np.nan
     expect("NaN or infinity", arrays | {"wkv": nan})
     expect("version", arrays, metadata | {"version": "2"})
-    expect("version", arrays, {k: v for k, v in metadata.items() if k != "model"})
+    for fingerprint in ({}, {"model": ""}, {"model": "0" * 63}, {"model": "\x1b[2J" + "0" * 60}):
+        expect("expected a model's fingerprint", arrays, {k: v for k, v in metadata.items() if k != "model"} | fingerprint)
     expect("not a state saved by rwkvnative", arrays, metadata | {"format": "else"})
+    for kind, size in (("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1)):  # numpy has no such types
+        header: dict[str, object] = {"__metadata__": metadata}
+        end = 0
+        for name, array in arrays.items():
+            header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [end, end := end + size * array.size]}
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+        refuse(path, f"'att_shift': expected float32, got {kind}")
 
 
 def test_wrong_arrays(model: Model, state: State) -> None:

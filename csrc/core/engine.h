@@ -107,6 +107,11 @@ class Engine {
   bool is_forked() const { return forks() != forks_; }
   void check_process() const;
 
+  // Throws FileError if the file that the model was loaded from is not what it was, whether or not the model still reads it.
+  void check_whole_file() const {
+    if (file_) file_->check();
+  }
+
  private:
   // One caller at a time. Throws InputError where a callback of a call asks for another one, which would wait for itself.
   class Lock {

@@ -157,6 +157,15 @@ class Draw:
     @property
     def has_penalties(self) -> bool: ...
 
+class ModelFile:
+    """Watches a mapped file while it lives: reading what the file has lost finds zeros instead of ending the process."""
+
+    def __init__(self, path: bytes, mapped: Buffer) -> None:
+        """FileError if the file cannot be opened, or has another size than what is mapped."""
+
+    def check(self) -> None:
+        """FileError if the file was written to or truncated since, or a page of it could not be read."""
+
 class Engine:
     def __init__(
         self,
@@ -183,6 +192,9 @@ class Engine:
     def set_tuning(self, text: str) -> None: ...
     def tuning_variants(self) -> list[str]: ...
     def prefill_choices(self) -> list[int]: ...
+    def check_file(self) -> None:
+        """FileError if the model's file has changed since it was opened."""
+
     @property
     def kernels_id(self) -> str: ...
     def profile(self, rows: int, sequences: int = 1, repeats: int = 5, warm_seconds: float = 0.5) -> StepProfile:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast
 
 from .checks import boolean
 from .errors import FileError, InputError
+from .files import printable
 from .generation import Generation, GenerationStream, parse_stop, start
 from .sampling.params import SamplingOptions
 from .state import State
@@ -91,12 +92,20 @@ def _render_jinja(template: str, messages: Sequence[Message], variables: Mapping
     environment.globals["strftime_now"] = lambda layout: datetime.datetime.now().strftime(layout)
     try:
         compiled = environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise FileError(f"[chat] {where}: its chat template is not valid Jinja: {error}") from None
+    except Exception as error:  # Jinja's own, or Python's, which compiles what Jinja made of it
+        raise FileError(f"[chat] {where}: its chat template is not valid Jinja: {_in_words(error)}") from None
     try:
-        return compiled.render(messages=list(messages), add_generation_prompt=True, **variables)
+        prompt = compiled.render(messages=list(messages), add_generation_prompt=True, **variables)
     except Exception as error:  # a template is a program of the file's author: whatever it raises, it refused the messages
-        raise InputError(f"[chat] the chat template of {where} refuses these messages: {error}") from None
+        raise InputError(f"[chat] the chat template of {where} refuses these messages: {_in_words(error)}") from None
+    if not prompt:
+        raise InputError(f"[chat] the chat template of {where} makes no text of these messages; expected at least one character")
+    return prompt
+
+
+def _in_words(error: Exception) -> str:
+    """What a template's error says, on one line. Some say nothing (MemoryError)."""
+    return printable(str(error)) or type(error).__name__
 
 
 def chat_template(model: Model) -> str:

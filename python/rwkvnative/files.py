@@ -18,14 +18,18 @@ def check_path(path: Any, where: str) -> str:
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"{where}: expected a path, got {type(path).__name__}")
     text = os.fsdecode(path)
-    if not text or "\0" in text:
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate that stands for no byte
+        raw = b""
+    if not raw or b"\0" in raw:
         raise InputError(f"{where}: expected a path, got {text!r}")
     return text
 
 
-def printable(path: str) -> str:
-    """The path for a message: file names need not be text."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def printable(text: str) -> str:
+    """Text from outside, such as a file's name, for a message or a terminal: on one line, and with nothing that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def check_writable(path: Any, where: str) -> str:
@@ -34,15 +38,20 @@ def check_writable(path: Any, where: str) -> str:
     InputError for what is no path; FileError for a folder that is not there or not ours, or for something there that is no file.
     """
     text = check_path(path, where)
-    folder = os.path.dirname(os.path.realpath(text))
+    try:
+        folder = os.path.dirname(os.path.realpath(text))
+    except OSError as error:  # a relative path, in a working directory that is gone
+        raise FileError(f"{where} {text}: cannot write: {error.strerror or error}") from None
     if not os.path.isdir(folder):
         raise FileError(f"{where} {text}: cannot write: no such folder: {folder}")
     if not os.access(folder, os.W_OK):
         raise FileError(f"{where} {text}: cannot write: no permission to write in {folder}")
     try:
         mode = os.stat(text).st_mode
-    except OSError:
+    except FileNotFoundError:
         return text
+    except OSError as error:  # a name that is too long, say
+        raise FileError(f"{where} {text}: cannot write: {error.strerror or error}") from None
     if not stat.S_ISREG(mode):  # os.replace would put a file in the place of a device or a pipe
         what = "a directory" if stat.S_ISDIR(mode) else "a device, pipe or socket"
         raise FileError(f"{where} {text}: cannot write: expected the path of a file to write, got {what}")

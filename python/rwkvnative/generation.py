@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import secrets
 import threading
 import time
@@ -399,7 +400,7 @@ def parse_stop(stop: Stop | None, n_vocab: int) -> tuple[list[str], set[int]]:
     items: Sequence[Any]
     if stop is None:
         items = ()
-    elif isinstance(stop, (str, int)):
+    elif isinstance(stop, (str, numbers.Integral)):
         items = (stop,)
     elif isinstance(stop, Sequence) and not isinstance(stop, (bytes, bytearray, memoryview)):  # whose items are no token ids
         items = stop

@@ -28,6 +28,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantiz
 
 from .errors import FileError
 from .file_kind import describe_foreign_file
+from .files import printable
 from .gguf_cursor import Cursor, TensorEntry
 
 __all__ = ["GgufFile", "TensorInfo"]
@@ -129,7 +130,7 @@ class GgufFile:
     # ---- opening ----
 
     def _fail(self, message: str) -> NoReturn:
-        raise FileError(f"[gguf] {os.fsdecode(self.path)}: {message}")
+        raise FileError(f"[gguf] {printable(os.fsdecode(self.path))}: {message}")
 
     def _tensor(self, name: str) -> TensorInfo:
         info = self.tensors.get(name)

@@ -97,7 +97,7 @@ class Model:
         self._lock = threading.Lock()
         self._fingerprint: str | None = None
         file = str(embedded_model_path()) if path is None else check_path(path, "[model] path")
-        if not isinstance(device, str) or not device:
+        if not isinstance(device, str) or not device or not device.isprintable():
             raise InputError(f"[model] device: expected a device name such as 'auto' or 'cpu', got {device!r}")
         if n_threads is not None:
             n_threads = integer("n_threads", n_threads, low=1, high=1024, where="model")
@@ -196,16 +196,18 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 over config, tensor names, types and shapes, and a sample of each tensor's bytes: a saved state says with
-        it which model it belongs to. Another quantization of the same model is another model."""
+        it which model it belongs to. Another quantization of the same model is another model. FileError if the file has changed
+        before it was first asked for."""
         with self._lock:
             if self._fingerprint is None:
-                self._open_engine()
+                engine = self._open_engine()
                 digest = hashlib.sha256(f"{self.arch} {sorted(self.config.items())}".encode())
                 for tensor in self._gguf.tensors.values():
                     digest.update(f"\n{tensor.name} {tensor.ggml_type} {tensor.shape_ne}".encode())
                     data = self._gguf.data[tensor.offset : tensor.offset + tensor.n_bytes]
                     digest.update(data[:_SAMPLED_BYTES])
                     digest.update(data[-_SAMPLED_BYTES:])
+                engine.check_file()  # else it would be that of another file, or of none
                 self._fingerprint = digest.hexdigest()
             return self._fingerprint
 
@@ -293,7 +295,8 @@ class Model:
         """
         engine = self._open_engine()
         callback("progress", progress, where="model")
-        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, (Sequence, np.ndarray)):
+        is_list = isinstance(tokens, Sequence) or (isinstance(tokens, np.ndarray) and tokens.ndim > 0)
+        if isinstance(tokens, (str, bytes)) or not is_list:
             raise InputError(f"[tokens] expected a list with the tokens of each sequence, got {type(tokens).__name__}")
         if len(tokens) == 0:
             raise InputError("[tokens] expected at least one sequence, got none")
@@ -318,14 +321,16 @@ class Model:
         turns into logits. normalize: scale to unit length, so that a dot product is the cosine similarity.
 
         A language model is trained to predict, not to embed: texts that go on alike are near, paraphrases only roughly.
-        Raises InputError as `forward` does.
+        Raises InputError as `forward` does; RwkvError where the model computes no finite numbers.
         """
         engine = self._open_engine()
         ids = self.encode_prompt(text)
         hidden = engine.hidden(ids, self._core_state(state), engine.new_state())
+        if not np.isfinite(hidden).all():
+            raise RwkvError("[embed] the model's hidden state is not finite; its weights or the state are damaged")
         if normalize:
-            length = float(np.linalg.norm(hidden))
-            hidden = hidden / np.float32(length) if length > 0 else hidden
+            length = float(np.linalg.norm(hidden.astype(np.float64)))
+            hidden = (hidden / length).astype(np.float32) if length > 0 else hidden
         return hidden
 
     @overload
@@ -506,6 +511,8 @@ class Model:
             raise InputError(f"[tokens] expected a token id or a sequence of them, got {type(tokens).__name__} ({error})") from None
         if array.ndim != 1:
             raise InputError(f"[tokens] expected one dimension, got an array of shape {list(array.shape)}")
+        if array.dtype.kind == "O" and array.size == 1 and array[0] is tokens:  # no sequence for numpy: a generator, a set, None
+            raise InputError(f"[tokens] expected a token id or a sequence of them, got {type(tokens).__name__}")
         if array.size == 0:
             raise InputError("[tokens] expected at least one token, got none")
         if array.dtype.kind not in "iu":
@@ -519,6 +526,8 @@ class Model:
     def encode_prompt(self, prompt: str | bytes | Tokens) -> npt.NDArray[np.int32]:
         """Text or token ids as an int32 array [T], T >= 1; InputError for an empty prompt or bad ids."""
         if not isinstance(prompt, _TEXT):
+            if isinstance(prompt, Sequence) and len(prompt) > 0 and isinstance(prompt[0], _TEXT):
+                raise InputError(f"[prompt] expected one text, or a sequence of token ids, got a {type(prompt).__name__} of texts")
             return self.check_tokens(prompt)
         if not prompt:
             raise InputError("[prompt] the prompt is empty; expected at least one character")

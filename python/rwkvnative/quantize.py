@@ -102,7 +102,7 @@ def quantize_file(
     Raises:
         InputError: an unknown type or another unusable argument, ``src`` and ``dst`` are the same file, another architecture, a matrix
             that is already quantized, a weight that is not finite (named by tensor, row and column).
-        FileError: ``src`` is not a readable GGUF, or ``dst`` cannot be written.
+        FileError: ``src`` is not a readable GGUF, or has changed meanwhile, or ``dst`` cannot be written.
     """
     file_type = FILE_TYPES.get(type.lower()) if isinstance(type, str) else None
     if file_type is None:
@@ -120,16 +120,19 @@ def quantize_file(
         plan = [(info, _target_type(info, file, file_type, allow_requantize)) for info in file.tensors.values()]
         total = sum(_n_values(info) for info, _ in plan)
         done = 0
+        watched = _core.ModelFile(os.fsencode(source), file.data)
         with NewFile(target, "[quantize]") as out:
             out.write(_header(file, file_type.number, plan))
             for info, name in plan:
                 _pad(out, _alignment(file))
                 for chunk, n_values in _converted_chunks(file, info, name, n_threads):
+                    watched.check()
                     out.write(chunk)
                     done += n_values
                     if progress is not None:
                         progress(done, total)
             _pad(out, _alignment(file))
+            watched.check()
             n_bytes = out.n_bytes
         counts = Counter(name for _, name in plan)
         return QuantizedFile(n_bytes, len(file.data), dict(counts))
@@ -266,4 +269,7 @@ def _same_file(source: Path, target: Path) -> bool:
     try:
         return os.path.samefile(source, target)
     except (OSError, ValueError):  # one of them does not exist
-        return os.path.abspath(source) == os.path.abspath(target)
+        try:
+            return os.path.abspath(source) == os.path.abspath(target)
+        except OSError:  # nor does the working directory
+            return False

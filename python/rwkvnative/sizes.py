@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import re
 
@@ -27,10 +28,10 @@ def parse_bytes(value: int | str, what: str) -> int:
         if len(match[1]) > 30:  # too many for a number of Python's, and for any memory
             raise InputError(f"{what}: {wanted}, got {value[:40]!r}...")
         n_bytes = int(float(match[1]) * _UNITS[match[2].upper()]) if "." in match[1] else int(match[1]) * _UNITS[match[2].upper()]
-    elif isinstance(value, bool) or not isinstance(value, int):
+    elif isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise InputError(f"{what}: {wanted}, got {value!r}")
     else:
-        n_bytes = value
+        n_bytes = int(value)
     if not 1 <= n_bytes < 1 << 63:
         raise InputError(f"{what}: {wanted}, got {value!r}")
     return n_bytes

@@ -7,6 +7,8 @@ its metadata the fingerprint of the model, so that another model's state is refu
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import FileError, InputError
-from .files import NewFile, check_path
+from .files import NewFile, check_path, printable
 
 if TYPE_CHECKING:
     from . import _core
@@ -25,6 +27,7 @@ __all__ = ["LayerState", "State", "StateShape"]
 _FORMAT = "rwkvnative-state"
 _VERSION = "1"
 _PARTS = ("att_shift", "ffn_shift", "wkv")
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 Array = npt.NDArray[np.float32]
 
@@ -76,7 +79,8 @@ class State:
 
     __slots__ = ("_arrays", "_device_state", "_fingerprint", "_model_name", "_owner")
 
-    # On a device (_device_state, _owner), or read from a file and not yet used (the other three).
+    # On a device (_device_state, _owner), or read from a file and not yet used (the other three). Which of them may change while
+    # another thread uses the state: `_arrays` goes last, so what it is decides, and is asked once.
     _device_state: _core.State | None
     _owner: StateOwner | None
     _arrays: dict[str, Array] | None
@@ -107,18 +111,20 @@ class State:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of the model that this state belongs to."""
-        if self._owner is not None:
-            return self._owner.fingerprint
+        owner = self._owner
+        if owner is not None:
+            return owner.fingerprint
         assert self._fingerprint is not None
         return self._fingerprint
 
     @property
     def shape(self) -> StateShape:
         """Number of layers, width, heads, head size."""
-        if self._owner is not None:
+        arrays = self._arrays
+        if arrays is None:
+            assert self._owner is not None
             return self._owner.state_shape
-        assert self._arrays is not None
-        n_layer, n_head, head_size, _ = self._arrays["wkv"].shape
+        n_layer, n_head, head_size, _ = arrays["wkv"].shape
         return StateShape(n_layer, n_head * head_size, n_head, head_size)
 
     @property
@@ -137,10 +143,11 @@ class State:
 
     def copy(self) -> State:
         """An independent copy."""
-        if self._device_state is not None and self._owner is not None:
+        arrays = self._arrays
+        if arrays is None:
+            assert self._device_state is not None and self._owner is not None
             return State._on_device(self._device_state.copy(), self._owner)
-        assert self._arrays is not None
-        return State._on_host({k: v.copy() for k, v in self._arrays.items()}, self.fingerprint, self._name())
+        return State._on_host({k: v.copy() for k, v in arrays.items()}, self.fingerprint, self._name())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its numbers, as `save` writes them."""
@@ -155,8 +162,9 @@ class State:
     # ---- numpy ----
 
     def _read(self) -> dict[str, Array]:
-        if self._arrays is not None:
-            return self._arrays
+        arrays = self._arrays
+        if arrays is not None:
+            return arrays
         assert self._device_state is not None
         return {k: np.asarray(v, dtype=np.float32) for k, v in self._device_state.read().items()}
 
@@ -251,19 +259,26 @@ def _owner(model: Any) -> StateOwner:
 def _read_file(path: str) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    where = f"[state] {path}"
-    if os.path.isdir(path):
-        raise FileError(f"{where}: expected a state file, got a directory")
+    where = f"[state] {printable(path)}"
     try:
+        mode = os.stat(path).st_mode  # before it is opened: opening a pipe would wait for a writer
+        if not stat.S_ISREG(mode):
+            raise FileError(f"{where}: expected a state file, got {'a directory' if stat.S_ISDIR(mode) else 'a device, pipe or socket'}")
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
             if metadata.get("format") != _FORMAT:
                 raise FileError(f"{where}: a safetensors file, but not a state saved by rwkvnative (no format={_FORMAT!r})")
-            if metadata.get("version") != _VERSION or not metadata.get("model"):
+            if metadata.get("version") != _VERSION:
                 raise FileError(f"{where}: expected state format version {_VERSION}, got {metadata.get('version')!r}")
+            if not _FINGERPRINT.fullmatch(metadata.get("model", "")):
+                raise FileError(f"{where}: expected a model's fingerprint of 64 hexadecimal digits, got {metadata.get('model', '')[:64]!r}")
             missing = set(_PARTS) - set(file.keys())
             if missing:
                 raise FileError(f"{where}: tensor {min(missing)!r} is missing")
+            for part in _PARTS:  # before they are read: numpy has no name for some types
+                info = file.get_slice(part)
+                if info.get_dtype() != "F32":
+                    raise FileError(f"{where}: tensor {part!r}: expected float32, got {info.get_dtype()} {info.get_shape()}")
             arrays = {part: file.get_tensor(part) for part in _PARTS}
     except FileNotFoundError:
         raise FileError(f"{where}: no such file") from None
@@ -279,10 +294,8 @@ def _read_file(path: str) -> tuple[dict[str, Array], dict[str, str]]:
     n_layer, n_head, _, head_size = wkv.shape
     for part, expected in StateShape(n_layer, n_head * head_size, n_head, head_size).arrays().items():
         array = arrays[part]
-        if array.dtype != np.float32 or array.shape != expected:
-            raise FileError(
-                f"{where}: tensor {part!r}: expected float32 {list(expected)}, got {array.dtype} {list(array.shape)}"
-            )
+        if array.shape != expected:
+            raise FileError(f"{where}: tensor {part!r}: expected float32 {list(expected)}, got {list(array.shape)}")
         if not np.isfinite(array).all():
             raise FileError(f"{where}: tensor {part!r}: expected finite numbers, got NaN or infinity")
     return arrays, metadata

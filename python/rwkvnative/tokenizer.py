@@ -11,7 +11,7 @@ import codecs
 import operator
 import re
 from collections.abc import Iterable, Iterator
-from typing import AnyStr, SupportsIndex
+from typing import Any, AnyStr, SupportsIndex
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class StreamDecoder:
 
 
 class Tokenizer:
-    """What every tokenizer does. Immutable, so usable from several threads.
+    """What every tokenizer does. Immutable, so usable from several threads, and pickled and copied as its vocabulary is.
 
     Attributes:
         n_vocab: number of ids; valid ids are ``0 <= id < n_vocab``.
@@ -66,6 +66,7 @@ class Tokenizer:
     """
 
     def __init__(self, vocabulary: Vocabulary):
+        self._made_of: tuple[Any, ...] = (vocabulary,)
         self._pieces = vocabulary.pieces
         self.n_vocab = len(vocabulary.pieces)
         self.bos_id, self.eos_id, self.eot_id = vocabulary.bos_id, vocabulary.eos_id, vocabulary.eot_id
@@ -76,6 +77,9 @@ class Tokenizer:
                 self.special_tokens[self._pieces[id]] = id
             self._visible[id] = b""
         self._special_pattern: re.Pattern[bytes] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._made_of
 
     def encode(self, text: str | bytes, *, add_bos: bool = False, allow_special: bool = False) -> list[int]:
         """Text to ids. ``str`` is encoded as UTF-8 (surrogate-escaped bytes as those bytes); ``bytes`` hold anything.
@@ -181,6 +185,7 @@ class BpeTokenizer(Tokenizer):
 
     def __init__(self, vocabulary: Vocabulary, rules: BpeRules):
         super().__init__(vocabulary)
+        self._made_of = (vocabulary, rules)
         import tokenizers  # here: only these models need it, and it takes a while to load
 
         byte_chars = [chr(BYTE_TO_CHAR.get(byte, byte)) for byte in range(256)]

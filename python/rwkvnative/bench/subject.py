@@ -110,7 +110,7 @@ def file_subject(
     name = file.metadata.get("general.name")
     types = _types((t.type_name, t.n_bytes) for t in file.tensors.values())
     base = Path(path).name
-    label = f"{name} ({base})" if isinstance(name, str) and name else base
+    label = printable(f"{name} ({base})" if isinstance(name, str) and name else base)
     key = identity(engine, config, tensors, numerics)
     return Subject(label, types, Path(path), engine, tensors, key, apply_cached(engine, key), _file=file)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import FileError
+from ..files import printable
 from . import options as opt
 from .generate import report, speed_line
 from .terminal import INTERRUPTED, ProgressBar, command, note, print_json, write
@@ -55,7 +56,7 @@ def chat(
         session = loaded.chat_session(system, think=think, progress=progress, **sampling)
         person = sys.stdin.isatty() and not json
         if person:
-            note(f"{loaded.name} on {loaded.device_name}. {_HELP}.")
+            note(f"{printable(loaded.name)} on {loaded.device_name}. {_HELP}.")
         while (line := _next_line(person)) is not None:
             if line == "/quit":
                 break

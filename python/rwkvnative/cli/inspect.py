@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..files import check_path
+from ..files import check_path, printable
 from . import options as opt
 from .terminal import command, print_fields, print_json, read_stdin, write
 
@@ -65,7 +65,8 @@ def info(
             extra = {"metadata": file.metadata} if metadata else {}
             print_json(facts | extra | ({"tensors": directory} if tensors else {}))
             return
-        print_fields(facts | {"tensor_types": ", ".join(f"{n} {t}" for t, n in facts["tensor_types"].items())})
+        own = {key: printable(value) for key, value in facts.items() if isinstance(value, str)}  # a file's texts, and its name
+        print_fields(facts | own | {"tensor_types": ", ".join(f"{n} {t}" for t, n in facts["tensor_types"].items())})
         if metadata:
             write("\n")
             print_fields({key: _short(value) for key, value in file.metadata.items()})

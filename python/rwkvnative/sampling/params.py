@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
@@ -61,19 +62,20 @@ class SamplingParams:
     def __post_init__(self) -> None:
         checks.number("temperature", self.temperature, low=0.0)
         checks.integer("top_k", self.top_k, low=0, high=checks.MOST)
-        if not isinstance(self.mirostat, bool) and self.mirostat not in (0, 2):
+        is_version = isinstance(self.mirostat, numbers.Integral) and self.mirostat in (0, 2)
+        if not isinstance(self.mirostat, bool) and not is_version:
             raise InputError(f"[sampling] mirostat: expected True, False, or the version 2, got {self.mirostat!r}")
         if self.logit_bias is not None and not isinstance(self.logit_bias, Mapping):
             raise InputError(
                 f"[sampling] logit_bias: expected a mapping of token id to number, got {type(self.logit_bias).__name__}"
             )
+        self._every_sampler()  # each checks its own parameters
         if self.mirostat:
             for name, off in (("top_k", (0,)), ("top_p", (None, 1.0)), ("min_p", (0.0,)), ("typical_p", (1.0,))):
                 if getattr(self, name) not in off:
                     raise InputError(
                         f"[sampling] {name}: mirostat takes the place of this filter, so leave it out; got {getattr(self, name)!r}"
                     )
-        self._every_sampler()  # each checks its own parameters
 
     def _every_sampler(self) -> dict[str, Sampler]:
         """Each sampler with its parameter, also where that switches it off."""
