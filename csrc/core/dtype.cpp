@@ -38,7 +38,8 @@ constexpr DTypeTraits kTable[] = {
 std::span<const DTypeTraits> dtype_table() { return kTable; }
 
 const DTypeTraits* find_dtype(std::uint32_t ggml_type) {
-  const auto* row = std::ranges::find(kTable, static_cast<DType>(ggml_type), &DTypeTraits::type);
+  const auto* row = std::find_if(std::begin(kTable), std::end(kTable),
+                                 [&](const DTypeTraits& each) { return each.type == static_cast<DType>(ggml_type); });
   return row == std::end(kTable) ? nullptr : row;
 }
 

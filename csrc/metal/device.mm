@@ -10,17 +10,33 @@ namespace rwkvnative::metal {
 namespace {
 
 // What every kernel counts on: simdgroups of 32 with sums and 8x8 matrices, unified memory. The M1 and every later Mac
-// chip.
+// chip. Their text is Metal Shading Language 3.0: macOS 13, from which on a device is of the family Metal 3.
 bool is_usable(id<MTLDevice> device, std::string& why) {
   if (device == nil) {
     why = "this machine has no Metal device";
   } else if (![device supportsFamily:MTLGPUFamilyApple7] || ![device hasUnifiedMemory]) {
     why = text([device name]) + " is not an Apple GPU (M1 or later); use a webgpu device";
+  } else if (![device supportsFamily:MTLGPUFamilyMetal3]) {
+    why = text([device name]) + ": Metal 3 is missing, which macOS 13 brings; use a webgpu device";
   } else {
     return true;
   }
   return false;
 }
+
+// The system's default device. Without a window server (ssh, launchd) there may be none, and the GPU is listed nonetheless.
+Owned<id<MTLDevice>> find_device() {
+  Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
+  if (device) return device;
+  const Owned<NSArray*> all(MTLCopyAllDevices());
+  std::string why;
+  for (id<MTLDevice> each in all.get()) {
+    if (is_usable(each, why)) return Owned<id<MTLDevice>>::retained(each);
+  }
+  return device;
+}
+
+constexpr auto kApple9 = static_cast<MTLGPUFamily>(1009);  // MTLGPUFamilyApple9; macOS 13's SDK does not know it
 
 DeviceInfo describe(id<MTLDevice> device) {
   DeviceInfo info;
@@ -35,7 +51,7 @@ DeviceInfo describe(id<MTLDevice> device) {
     const char* name;
   };
   for (const Family& f : {Family{MTLGPUFamilyApple7, "apple7"}, Family{MTLGPUFamilyApple8, "apple8"},
-                          Family{MTLGPUFamilyApple9, "apple9"}, Family{MTLGPUFamilyMetal3, "metal3"}}) {
+                          Family{kApple9, "apple9"}, Family{MTLGPUFamilyMetal3, "metal3"}}) {
     if ([device supportsFamily:f.family]) info.features.push_back(f.name);
   }
   return info;
@@ -72,7 +88,7 @@ std::string encoders_at_fault(NSError* error) {
 }  // namespace
 
 Device::Device(const std::string& device, const Options& options)
-    : options_(options), device_(MTLCreateSystemDefaultDevice()) {
+    : options_(options), device_(find_device()) {
   @autoreleasepool {
     std::string why;
     if (!is_usable(device_.get(), why)) throw DeviceError(message("[metal] ", device, ": ", why));
@@ -215,7 +231,7 @@ namespace rwkvnative {
 
 std::string metal_unavailable() {
   @autoreleasepool {
-    const metal::Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
+    const metal::Owned<id<MTLDevice>> device = metal::find_device();
     std::string why;
     metal::is_usable(device.get(), why);
     return why;
@@ -224,7 +240,7 @@ std::string metal_unavailable() {
 
 std::vector<DeviceInfo> metal_devices() {
   @autoreleasepool {
-    const metal::Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
+    const metal::Owned<id<MTLDevice>> device = metal::find_device();
     std::string why;
     if (!metal::is_usable(device.get(), why)) return {};
     return {metal::describe(device.get())};

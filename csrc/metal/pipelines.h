@@ -30,7 +30,7 @@ class Constants {
     return *this;
   }
   uint32_t operator[](uint32_t index) const { return values_.at(index); }
-  auto operator<=>(const Constants&) const = default;
+  bool operator<(const Constants& other) const { return values_ < other.values_; }  // <=> of arrays: not before Xcode 15.3
 
  private:
   std::array<uint32_t, N_CONSTANTS> values_{};

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what tests/metal needs: Debian packages where they are missing, and three wheels, which stay in a cache folder
+# Installs what tests/metal needs: Debian packages where they are missing, and a few wheels, which stay in a cache folder
 # (RWKVNATIVE_METAL_TOOLS, by default ~/.cache/rwkvnative-metal). Does nothing where everything is there. Nothing of it is
 # ever committed: declarations are generated from it, and compared with it, each time anew.
 set -euo pipefail
@@ -39,3 +39,7 @@ wheel() {
 }
 wheel mlx-metal 0.32.4 macosx_14_0_arm64 mlx                          # metal-cpp: Apple's declarations of Metal, as C++
 wheel pyobjc-framework-Metal 12.2.2 macosx_10_13_universal2 pyobjc  # the same, as Apple's compiler and SDK have them
+wheel pyobjc-framework-Metal 9.2 macosx_10_9_universal2 pyobjc-sdk13  # as the oldest SDK has them that builds the package
+# The oldest compiler and C++ library for it: those of LLVM 16, as Xcode 15.0 to 15.2 has them, the last ones for macOS 13.
+wheel ziglang 0.11.0 manylinux_2_12_x86_64 zig-llvm16
+chmod +x "$folder/zig-llvm16/ziglang/zig"

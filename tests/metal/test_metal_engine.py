@@ -26,6 +26,8 @@ JOBS = {
     "faults on a thread": lambda: jobs.emulated("faults.py", timing="thread"),
     "faults on an Intel GPU": lambda: jobs.emulated("faults.py", device="intel"),
     "faults without a GPU": lambda: jobs.emulated("faults.py", device="none"),
+    "faults on macOS 12": lambda: jobs.emulated("faults.py", device="macos 12"),
+    "a GPU that is listed only": lambda: jobs.emulated("faults.py", "-k", "test_command_buffer_errors", device="ssh"),
 }
 
 

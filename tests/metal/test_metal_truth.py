@@ -122,6 +122,22 @@ def test_names_exist_in_both_sources(background, path):
         assert ours[name] == enumerators[name], name
 
 
+@waits_for(uses)
+def test_the_oldest_sdk_has_them(background):
+    """What the command line tools of macOS 13 came with at first: Xcode 14.3."""
+    sdk, protocols = compare.real_protocols("pyobjc-sdk13")
+    enumerators, numbered = compare.real_enumerators("pyobjc-sdk13"), compare.our_enumerators(api()["enums"])
+    assert sdk == "13.3" and len(protocols) >= 30
+    found = background.result(uses)
+    names = {name for of_one in found.values() for name in of_one["names"]} & set(numbered)
+    assert len(names) >= 20 and names <= set(enumerators), names - set(enumerators)
+    messages = {tuple(message.split()) for of_one in found.values() for message in of_one["messages"]}
+    compared = [(owner, selector) for owner, selector in messages if all(c in protocols for c in ancestors(owner) if c.startswith("MTL"))
+                and owner in protocols and selector not in ROOT_MESSAGES]
+    assert len(compared) >= 10
+    assert [m for m in compared if not any(m[1] in protocols[c] for c in ancestors(m[0]) if c in protocols)] == []
+
+
 def compiled(target: str) -> list[Path]:
     """csrc/metal and what knows of it, compiled for a Mac."""
     folder = apple.STUBS / target

@@ -46,7 +46,9 @@ def missing() -> list[str]:
         "the blocks runtime (libblocksruntime-dev)": Path("/usr/include/Block.h"),
         "metal-cpp (out of the mlx-metal wheel)": FOLDER / "mlx/mlx/include/metal_cpp/Metal/Metal.hpp",
         "PyObjC's Metal metadata": FOLDER / "pyobjc/Metal/_metadata.py",
+        "PyObjC's metadata of macOS 13": FOLDER / "pyobjc-sdk13/Metal/_metadata.py",
         "ziglang": FOLDER / "venv/installed",
+        "ziglang of LLVM 16": FOLDER / "zig-llvm16/ziglang/zig",
     }
     return result + [what for what, path in files.items() if not path.exists()]
 

@@ -7,7 +7,7 @@
 @end
 
 namespace {
-bool is_apple() { return soft_options().device == "apple"; }
+bool is_apple() { return soft_options().device != "intel"; }
 }  // namespace
 
 @implementation SoftDevice
@@ -32,7 +32,7 @@ bool is_apple() { return soft_options().device == "apple"; }
 - (BOOL)supportsFamily:(MTLGPUFamily)family {
   if (family >= MTLGPUFamilyCommon1 && family <= MTLGPUFamilyCommon3) return YES;
   if (family == MTLGPUFamilyMac2) return YES;
-  if (family == MTLGPUFamilyMetal3) return YES;
+  if (family == MTLGPUFamilyMetal3) return soft_options().device != "macos 12";
   return is_apple() && family >= MTLGPUFamilyApple1 && family <= MTLGPUFamilyApple8;
 }
 - (NSUInteger)maxThreadgroupMemoryLength {
@@ -158,10 +158,13 @@ bool is_apple() { return soft_options().device == "apple"; }
 }
 @end
 
-id<MTLDevice> MTLCreateSystemDefaultDevice(void) { return soft_options().device == "none" ? nil : [[SoftDevice alloc] init]; }
+id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+  const bool has_default = soft_options().device != "none" && soft_options().device != "ssh";
+  return has_default ? [[SoftDevice alloc] init] : nil;
+}
 
 NSArray* MTLCopyAllDevices(void) {
-  id<MTLDevice> device = MTLCreateSystemDefaultDevice();
+  id<MTLDevice> device = soft_options().device == "none" ? nil : [[SoftDevice alloc] init];
   NSArray* devices = device ? [[NSArray alloc] initWithObjects:&device count:1] : [[NSArray alloc] init];
   [device release];
   return devices;

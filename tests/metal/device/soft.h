@@ -34,7 +34,7 @@ struct SoftOptions {
   int seed = 0;               // SOFT_METAL_SEED: the schedule of threads
   int workers = 1;            // SOFT_METAL_WORKERS
   bool thread = false;        // SOFT_METAL_TIMING=thread: a queue runs on a thread of its own; otherwise when waited for
-  std::string device;         // SOFT_METAL_DEVICE: apple (the default), intel, none
+  std::string device;         // SOFT_METAL_DEVICE: apple (the default), ssh (listed, no default device), macos 12, intel, none
   std::string sampling;       // SOFT_METAL_SAMPLING: stage (as Apple's GPUs, the default), dispatch, none
   uint64_t max_buffer = 0;    // SOFT_METAL_MAX_BUFFER, bytes
   uint64_t working_set = 0;   // SOFT_METAL_WORKING_SET, bytes

@@ -11,9 +11,9 @@ from truth import apple
 from truth.macho import MachO
 
 
-def real_protocols() -> tuple[str, dict[str, dict[str, str]]]:
+def real_protocols(of: str = "pyobjc") -> tuple[str, dict[str, dict[str, str]]]:
     """The SDK's version, and its Metal protocols as Apple's clang encoded them."""
-    extension, = (toolchain.FOLDER / "pyobjc/Metal").glob("_Metal*.so")
+    extension, = (toolchain.FOLDER / of / "Metal").glob("_Metal*.so")
     file = MachO.read(extension)
     return file.sdk, {name: methods for name, methods in file.protocols().items() if name.startswith("MTL")}
 
@@ -48,8 +48,8 @@ def encodings(protocols: set[str]) -> Comparison:
     return result
 
 
-def real_enumerators() -> dict[str, int]:
-    text = Path(toolchain.FOLDER / "pyobjc/Metal/_metadata.py").read_text()
+def real_enumerators(of: str = "pyobjc") -> dict[str, int]:
+    text = Path(toolchain.FOLDER / of / "Metal/_metadata.py").read_text()
     return {name: int(value) for name, value in re.findall(r"\b(MTL\w+)@(-?\d+)", text)}
 
 

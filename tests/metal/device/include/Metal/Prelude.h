@@ -1,5 +1,6 @@
 // The part of Metal.h that metal-cpp expresses in C++ only: C structs, inline functions. The rest is generated.
 #pragma once
+#include <limits.h>
 #include <stdint.h>
 #ifdef __APPLE__
 #include <mach/mach.h>
