@@ -58,12 +58,21 @@ Compiled Compiler::run() {
   return std::move(compiled_);
 }
 
+// macOS ends a command buffer that keeps the GPU for seconds. A streamed unit is brought for one, and is a layer at most.
 void Compiler::make_runs() {
   std::vector<Run>& runs = compiled_.runs;
+  double operations = 0;  // of the last run
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
-    const uint32_t unit = compiled_.dispatches[i].unit;
-    if (runs.empty() || runs.back().unit != unit) runs.push_back({.unit = unit, .begin = i, .end = i});
+    const Dispatch& dispatch = compiled_.dispatches[i];
+    const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles;
+    const double more = 1.0 * dispatch.cost.row_operations * (of_head ? head_rows() : shape_.rows);
+    const bool too_long = dispatch.unit == kNoUnit && operations + more > 1e6 * tuning_.megaoperations;
+    if (runs.empty() || runs.back().unit != dispatch.unit || too_long) {
+      runs.push_back({.unit = dispatch.unit, .begin = i, .end = i});
+      operations = 0;
+    }
     runs.back().end = i + 1;
+    operations += more;
   }
   // The last ones are followed by the first of the next submit.
   uint32_t next = kNoUnit;

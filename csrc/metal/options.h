@@ -32,6 +32,9 @@ struct Tuning {
   uint32_t matmul_rows = 9;      // from so many rows of activations on, mat-mat instead of mat-vec
   uint32_t prefill_rows = 0;     // tokens of a chunk of a prompt; 0: chosen
   uint32_t in_flight = 4;  // tickets
+  // Of a command buffer at most, in millions: a fifth of what the smallest of these GPUs, the M1's with seven cores, can do in a
+  // second at best.
+  uint32_t megaoperations = 460'000;
   // 1: mat-vecs read the mixes of norms as halves (11 bits, scaled so that none overflows), unless Numerics::F32 is asked for.
   uint32_t half = 0;
 };

@@ -75,6 +75,7 @@ Tuning parse_tuning(const std::string& text) {
       {"matmul_rows", {&t.matmul_rows, 1, UINT32_MAX, false}},
       {kPrefillRows, {&t.prefill_rows, 0, kMostPrefillRows, false}},
       {"in_flight", {&t.in_flight, 1, 64, false}},
+      {"megaoperations", {&t.megaoperations, 0, UINT32_MAX, false}},
       {"half", {&t.half, 0, 1, false}},
   };
   for_each_item(text, [&](const std::string& item) {

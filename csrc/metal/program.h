@@ -50,7 +50,7 @@ struct Dispatch {
   Cost cost;
 };
 
-// Dispatches in a row that read one streamed unit, or none: one command buffer.
+// Dispatches in a row that read one streamed unit, or none, and no more than the GPU may do at once: one command buffer.
 struct Run {
   uint32_t unit = kNoUnit;
   size_t begin = 0, end = 0;
@@ -142,6 +142,7 @@ class DeviceProgram final : public Program {
     id<MTLComputeCommandEncoder> encoder_;
     const bool concurrent_;
     const Kernel* kernel_ = nullptr;
+    uint32_t threadgroup_bytes_ = 0;
     std::array<Bound, BUFFER_VECTOR_7 + 1> bound_{};
   };
 

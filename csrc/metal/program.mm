@@ -247,7 +247,9 @@ void DeviceProgram::Encoding::add(const Dispatch& dispatch) {
   if (kernel_ != dispatch.kernel) [encoder_ setComputePipelineState:dispatch.kernel->pipeline.get()];
   kernel_ = dispatch.kernel;
   for (const Binding& binding : dispatch.bindings) bind(binding);
-  if (dispatch.threadgroup_bytes != 0) [encoder_ setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];
+  // What is set stays set, and would be taken from kernels that declare memory of their own.
+  if (threadgroup_bytes_ != dispatch.threadgroup_bytes) [encoder_ setThreadgroupMemoryLength:dispatch.threadgroup_bytes atIndex:0];
+  threadgroup_bytes_ = dispatch.threadgroup_bytes;
   const auto go = [&](NSUInteger x, NSUInteger y) {
     [encoder_ dispatchThreadgroups:MTLSizeMake(x, y, 1) threadsPerThreadgroup:MTLSizeMake(dispatch.threads, 1, 1)];
   };

@@ -88,6 +88,7 @@ MISTAKES = {
     "offset": "offset 2 is not a multiple of 4",
     "setBytes for results": "buffer 1 is written, setBytes gave it",
     "nothing bound": "nothing is bound to its buffer 1",
+    "memory left over": "64 bytes are set as its threadgroup memory 0, which it has not",
     "serial barrier": "a memory barrier in a serial encoder",
     "too many threads": "2048 threads in a threadgroup, its pipeline allows 1024",
     "two encoders": "a new encoder while another one is open",

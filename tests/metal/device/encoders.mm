@@ -168,6 +168,7 @@ struct SoftComputeState {
     SOFT_CHECK(uses != 1 || d->bindings[i].bytes.empty(), "kernel %s: buffer %d is written, setBytes gave it", name, i);
     d->args.threadgroup_bytes[i] = state_->threadgroup_bytes[i];
     memory += state_->threadgroup_bytes[i];
+    SOFT_CHECK(!state_->threadgroup_bytes[i] || msl_kernel_uses(pipeline->function_->kernel_, 1, i), "kernel %s: %zu bytes are set as its threadgroup memory %d, which it has not", name, state_->threadgroup_bytes[i], i);
     SOFT_CHECK(!msl_kernel_uses(pipeline->function_->kernel_, 1, i) || state_->threadgroup_bytes[i], "kernel %s: the length of its threadgroup memory %d is not set", name, i);
   }
   SOFT_CHECK(memory <= 32768, "kernel %s: %zu bytes of threadgroup memory", name, memory);

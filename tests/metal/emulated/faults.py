@@ -53,6 +53,39 @@ def test_an_error_names_the_kernel(soft, monkeypatch):
 
 
 @apple_only
+def test_no_command_buffer_is_too_long(soft, monkeypatch):
+    """macOS ends one that keeps the GPU for seconds: a prompt's work comes in several, cut where its operations become too many.
+    The results are the same, and a failure of any of them is told."""
+    model, tokens = build_model(**MODEL | {"n_layer": 2}), tokens_of(list(range(1, 21)))
+
+    def run(tuning: str) -> tuple[np.ndarray, int]:
+        """The logits, and how many command buffers they took: each is made to fail once."""
+        monkeypatch.setenv("RWKVNATIVE_METAL_TUNING", tuning)
+        engine = open_engine(model, "metal")
+        state = engine.new_state()
+        logits = engine.forward(tokens, None, state, "all")
+        for n in range(1, 200):
+            soft.fail_command_buffer(n, 2)
+            try:
+                again = engine.forward(tokens, None, state, "all")
+            except DeviceError:
+                continue
+            soft.fail_command_buffer(0, 0)
+            assert np.array_equal(again, logits)
+            assert engine.profile(1, 1, 1, 0.0)["ops"]
+            return logits, n - 1
+        raise AssertionError("every command buffer fails")
+
+    expected, n = run("")
+    assert n == 1
+    # A chunk is 128 tokens: times 150000 weights that is 40 million operations.
+    few, n = run("megaoperations=10")
+    assert 4 <= n <= 9 and np.array_equal(few, expected), n
+    many, n = run("megaoperations=0")  # as many as there are dispatches with anything to compute
+    assert n >= 20 and np.array_equal(many, expected), n
+
+
+@apple_only
 def test_error_in_a_flight_of_tickets(soft):
     engine = open_engine(build_model(**MODEL), "metal")
     state = engine.new_state()

@@ -191,6 +191,7 @@ void run(const std::string& name) {
     } else if (name != "nothing bound") {
       [encoder setBuffer:s.out offset:0 atIndex:1];
     }
+    if (name == "memory left over") [encoder setThreadgroupMemoryLength:64 atIndex:0];
     if (name == "serial barrier") [encoder memoryBarrierWithScope:MTLBarrierScopeBuffers];
     [encoder dispatchThreadgroups:MTLSizeMake(1, 1, 1) threadsPerThreadgroup:MTLSizeMake(name == "too many threads" ? 2048 : 32, 1, 1)];
     if (name == "two encoders") [commands blitCommandEncoder];
