@@ -35,7 +35,7 @@ function(rwkvnative_metal_libraries target csrc kernels)
   set(cmake_folder ${CMAKE_CURRENT_FUNCTION_LIST_DIR})
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/metal_libraries)
   add_custom_command(OUTPUT ${folder}/id
-                     COMMAND ${Python_EXECUTABLE} ${cmake_folder}/metal_libraries.py ${csrc} ${folder}
+                     COMMAND ${Python_EXECUTABLE} ${cmake_folder}/metal_libraries.py ${csrc} ${folder} --optional
                      DEPENDS ${kernels} ${csrc}/core/quant_blocks.h ${cmake_folder}/metal_libraries.py ${cmake_folder}/embed_metal.py)
   add_custom_target(${target}_metal_libraries ALL DEPENDS ${folder}/id)
   install(DIRECTORY ${folder}/ DESTINATION rwkvnative/metal_libraries)

@@ -59,6 +59,22 @@ def test_libraries_of_the_build(soft, libraries, expected, monkeypatch):
     assert soft.loaded_libraries() > before + 2
 
 
+def test_a_compiler_that_fails(expected, monkeypatch, tmp_path):
+    """The package is built nonetheless: its kernels are compiled at run time then."""
+    folder, tools = tmp_path / "libraries", tmp_path / "tools"
+    tools.mkdir()
+    (tools / "xcrun").write_text(XCRUN.replace("cp \"$in\"", "case $in in *q4_k*) exit 1;; esac; cp \"$in\""))
+    (tools / "xcrun").chmod(0o755)
+    command = [sys.executable, ROOT / "cmake/metal_libraries.py", ROOT / "csrc", folder]
+    environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run(command, check=True, env=environment)
+    done = subprocess.run([*command, "--optional"], check=True, env=environment, capture_output=True, text=True)
+    assert "q4_k.metal" in done.stderr and [(p.name, p.read_text()) for p in folder.iterdir()] == [("id", "")]
+    monkeypatch.setenv("RWKVNATIVE_METAL_LIBRARIES", str(folder))
+    assert np.array_equal(logits(), expected)
+
+
 @pytest.mark.parametrize("fault", ["damaged", "missing", "of other texts", "half written", "no such folder"])
 def test_libraries_that_do_not_do(soft, libraries, expected, monkeypatch, tmp_path, fault):
     folder = shutil.copytree(libraries, tmp_path / "libraries")
