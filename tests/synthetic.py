@@ -13,6 +13,7 @@ unit-variance matrix products, LoRA outputs of about one half; logits come out O
 from __future__ import annotations
 
 import functools
+import mmap
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -88,7 +89,7 @@ class SyntheticModel:
     metadata: dict[str, object] = field(default_factory=dict)
 
     def packed(self, alignment: int = 32) -> tuple[list[tuple[str, int, tuple[int, ...], int, int]], np.ndarray]:
-        """The tensors one after the other in one buffer.
+        """The tensors one after the other in one buffer, in pages of its own as a file's: Metal takes nothing of malloc's.
 
         Returns ([(name, ggml_type, ne, offset, n_bytes)], uint8 data): what rwkvnative._core.Engine takes.
         """
@@ -97,7 +98,7 @@ class SyntheticModel:
         for t in self.tensors.values():
             entries.append((t.name, int(t.ggml_type), t.ne, offset, t.data.nbytes))
             offset += -(-t.data.nbytes // alignment) * alignment
-        data = np.zeros(offset, dtype=np.uint8)
+        data = np.frombuffer(mmap.mmap(-1, offset), dtype=np.uint8)
         for (_, _, _, start, n_bytes), t in zip(entries, self.tensors.values(), strict=True):
             data[start:start + n_bytes] = t.data
         return entries, data

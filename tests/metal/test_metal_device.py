@@ -83,6 +83,7 @@ MISTAKES = {
     "wait before commit": "waitUntilCompleted before commit",
     "released too early": "buffer 1, which was released meanwhile",
     "private contents": "contents of a private buffer",
+    "pages of malloc": "is malloc's, which Metal does not take",
     "unaligned pages": "is not at a page of 16384 bytes",
     "no pipeline": "a dispatch without a pipeline",
     "offset": "offset 2 is not a multiple of 4",

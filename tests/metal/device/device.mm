@@ -8,6 +8,22 @@
 
 namespace {
 bool is_apple() { return soft_options().device != "intel"; }
+
+// Whether a part of this memory is of the heap or a stack. (What malloc gives by mmap is not seen here.)
+bool of_malloc(const void* bytes, NSUInteger length) {
+  FILE* maps = fopen("/proc/self/maps", "r");
+  if (!maps) return false;
+  const auto first = reinterpret_cast<uintptr_t>(bytes);
+  char line[512];
+  bool found = false;
+  while (!found && fgets(line, sizeof line, maps)) {
+    uintptr_t begin = 0, end = 0;
+    if (sscanf(line, "%lx-%lx", &begin, &end) != 2 || end <= first || begin >= first + length) continue;
+    found = strstr(line, "[heap]") || strstr(line, "[stack]");
+  }
+  fclose(maps);
+  return found;
+}
 }  // namespace
 
 @implementation SoftDevice
@@ -82,6 +98,7 @@ bool is_apple() { return soft_options().device != "intel"; }
                                   options:(MTLResourceOptions)options
                               deallocator:(void (^)(void*, NSUInteger))deallocator {
   SOFT_CHECK(reinterpret_cast<uintptr_t>(bytes) % kPage == 0, "newBufferWithBytesNoCopy: %p is not at a page of %lu bytes", bytes, (unsigned long)kPage);
+  SOFT_CHECK(!of_malloc(bytes, length), "newBufferWithBytesNoCopy: %p is malloc's, which Metal does not take", bytes);
   SOFT_CHECK(length > 0 && length % kPage == 0, "newBufferWithBytesNoCopy: %lu bytes are not whole pages of %lu", (unsigned long)length, (unsigned long)kPage);
   SOFT_CHECK(length <= soft_options().max_buffer, "newBufferWithBytesNoCopy: %lu bytes are more than maxBufferLength", (unsigned long)length);
   SOFT_CHECK((options & MTLResourceStorageModePrivate) == 0, "newBufferWithBytesNoCopy: of a private buffer");

@@ -3,6 +3,8 @@
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 
+#include <sys/mman.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -94,12 +96,12 @@ void run(const std::string& name) {
     printf("reached %d value %d handler %d\n", reached, (int)[event signaledValue], handled);
     [event release];
   } else if (name == "no copy") {
-    void* pages = nullptr;
-    if (posix_memalign(&pages, 16384, 16384)) abort();
+    char* const mapped = static_cast<char*>(mmap(nullptr, 32768, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0));
+    char* const pages = mapped + (16384 - reinterpret_cast<uintptr_t>(mapped) % 16384) % 16384;
     id<MTLBuffer> buffer = [s.device newBufferWithBytesNoCopy:pages length:16384 options:MTLResourceStorageModeShared
                                                   deallocator:^(void* p, NSUInteger n) {
                                                     printf("deallocated %d\n", (int)n);
-                                                    free(p);
+                                                    munmap(p, n);
                                                   }];
     printf("same %d\n", [buffer contents] == pages);
     [buffer release];
@@ -179,6 +181,10 @@ void run(const std::string& name) {
     finish(work);
   } else if (name == "private contents") {
     printf("%p\n", [[s.device newBufferWithLength:16 options:MTLResourceStorageModePrivate] contents]);
+  } else if (name == "pages of malloc") {
+    void* pages = nullptr;
+    if (posix_memalign(&pages, 16384, 16384)) abort();
+    [s.device newBufferWithBytesNoCopy:pages length:16384 options:MTLResourceStorageModeShared deallocator:nil];
   } else if (name == "unaligned pages") {
     [s.device newBufferWithBytesNoCopy:reinterpret_cast<void*>(16384 + 4096) length:16384 options:MTLResourceStorageModeShared deallocator:nil];
   } else {
