@@ -145,6 +145,7 @@ Buffer Device::wrap(const std::string& label, const std::byte* pages, uint64_t b
 }
 
 bool Device::under_pressure() const {
+  const AutoreleasePool pool;
   return info_.memory_bytes != 0 && [device_.get() currentAllocatedSize] > info_.memory_bytes;
 }
 
@@ -167,6 +168,7 @@ CommandBuffer Device::create_command_buffer(const char* label) const {
 }
 
 void Device::commit(const CommandBuffer& commands) const {
+  const AutoreleasePool pool;
   const std::scoped_lock lock(mutex_);
   std::erase_if(committed_, [](const CommandBuffer& c) { return [c.get() status] >= MTLCommandBufferStatusCompleted; });
   committed_.push_back(CommandBuffer::retained(commands.get()));
@@ -180,6 +182,7 @@ void Device::commit_unattended(const CommandBuffer& commands) const {
 }
 
 std::string Device::finish(const CommandBuffer& commands) const {
+  const AutoreleasePool pool;
   [commands.get() waitUntilCompleted];
   std::string first;
   {

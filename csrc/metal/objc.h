@@ -31,7 +31,7 @@ class Owned {
   Object object_ = nil;
 };
 
-// What @autoreleasepool is, for blocks that an exception may leave: that one lets go of its objects only if none does.
+// What @autoreleasepool is, for whole functions, and for blocks that an exception may leave: that one lets go of its objects only if none does.
 class AutoreleasePool {
  public:
   AutoreleasePool() : pool_([[NSAutoreleasePool alloc] init]) {}

@@ -49,6 +49,7 @@ void WeightStream::bring(uint32_t unit, uint32_t next) {
 
 // Waits until nothing reads the slot, and lets go of the file's pages.
 void WeightStream::release(Slot& slot) {
+  const AutoreleasePool pool;
   if (slot.user) {
     // Commands that failed may not signal; whoever waits for them says so.
     while (![event_.get() waitUntilSignaledValue:slot.reached timeoutMS:kPatienceMs]) {

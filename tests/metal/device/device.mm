@@ -64,6 +64,7 @@ bool of_malloc(const void* bytes, NSUInteger length) {
   return soft_options().working_set;
 }
 - (NSUInteger)currentAllocatedSize {
+  soft_use_pool();
   return soft_allocated_bytes();
 }
 

@@ -280,6 +280,7 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
   SOFT_CHECK(!encoding_, "commit with an open encoder");
   SOFT_CHECK(status_ < MTLCommandBufferStatusCommitted, "commit twice");
   status_ = MTLCommandBufferStatusCommitted;
+  soft_use_pool();
   soft_commit(self);
 }
 - (void)failWith:(NSInteger)code text:(const std::string&)text step:(size_t)step {
@@ -314,6 +315,7 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
 }
 - (void)waitUntilCompleted {
   SOFT_CHECK(status_ >= MTLCommandBufferStatusCommitted, "waitUntilCompleted before commit");
+  soft_use_pool();
   const bool done = soft_run_until([&] { return done_; }, 600);
   SOFT_CHECK(done, "waitUntilCompleted: it never did");
 }
@@ -390,6 +392,7 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
   }
 }
 - (BOOL)waitUntilSignaledValue:(uint64_t)value timeoutMS:(uint64_t)milliseconds {
+  soft_use_pool();
   return soft_run_until([&] { return value_ >= value; }, static_cast<double>(milliseconds) * 1e-3);
 }
 - (void)notifyListener:(MTLSharedEventListener*)listener atValue:(uint64_t)value block:(void (^)(id<MTLSharedEvent>, uint64_t))block {

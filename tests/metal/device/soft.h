@@ -60,6 +60,9 @@ void soft_count(const char* name, int change);
 // its threads that is a line of SOFT_METAL_DISPATCHES, "label <tab> seed <tab> shape", each written once.
 void soft_ran(const char* label, const std::string& shape);
 
+// Autoreleases an object, as whatever is behind a driver's messages may: a thread without a pool keeps it for good.
+inline void soft_use_pool() { [[[NSObject alloc] init] autorelease]; }
+
 // The root of all objects of the device.
 @interface SoftObject : NSObject {
  @public

@@ -28,7 +28,8 @@ def run(arguments: list[str | Path], folder: Path, **options: str) -> str:
 
 
 def run_tests(files: list[str | Path], folder: Path, *arguments: str, **options: str) -> None:
-    output = run(["pytest", "-p", "no:cacheprovider", "-q", "-x", *files, *arguments], folder, **options)
+    # capture=sys: what the Objective-C runtime says of pools goes past it.
+    output = run(["pytest", "-p", "no:cacheprovider", "--capture=sys", "-q", "-x", *files, *arguments], folder, **options)
     assert re.search(r"\d+ passed", output), output
 
 
