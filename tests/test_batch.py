@@ -411,15 +411,15 @@ def test_ctrl_c_between_steps(model, device):
     engine = open_engine(model, device)
     states = [engine.new_state(), engine.new_state()]
     engine.greedy_batch(tokens_of([1, 2]), states, 2)  # compiles
-    begin = time.perf_counter()
+    begin = time.process_time()  # of the processor: others that wait for it do not count
     engine.greedy_batch(tokens_of([1, 2]), states, 200)
-    whole = 100 * (time.perf_counter() - begin)
+    whole = 1000 * (time.process_time() - begin)
     timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
     with pytest.raises(KeyboardInterrupt):
-        begin = time.perf_counter()
+        begin = time.process_time()
         timer.start()
-        engine.greedy_batch(tokens_of([1, 2]), states, 20_000)
-    assert time.perf_counter() - begin < 0.05 + whole / 2, "it must not first make all"
+        engine.greedy_batch(tokens_of([1, 2]), states, 200_000)
+    assert time.process_time() - begin < whole / 2, "it must not first make all"
     timer.join()
     assert len(engine.greedy_batch(tokens_of([1, 2]), states, 2)) == 2
 

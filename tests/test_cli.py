@@ -449,6 +449,7 @@ def test_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(ProgressBar, "_PATIENCE", float(PATIENCE))
     with ProgressBar("loading") as progress:
         progress(1, 2)
     assert capsys.readouterr().err == "", "it has only just begun"

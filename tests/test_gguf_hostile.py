@@ -21,7 +21,7 @@ from rwkvnative.model_config import rwkv_config
 from rwkvnative.tokenizer import tokenizer_from_gguf
 from rwkvnative.vocabulary import BYTE_TO_CHAR
 
-_MAX_SECONDS, _MAX_BYTES = 1.0, 200 << 20
+_MAX_SECONDS, _MAX_BYTES = 5.0, 200 << 20  # measured: 0.5 s with sanitizers; what is quadratic takes hours
 
 
 @pytest.fixture(scope="module")

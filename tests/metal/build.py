@@ -8,7 +8,6 @@ The package's other objects are those of a CMake build of the same sources: of t
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -26,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import emulator  # noqa: E402
 import toolchain  # noqa: E402
 from msl import compiler  # noqa: E402
-from toolchain import BUILD, CXX, GCC_OBJC, HERE, ROOT, newer, once  # noqa: E402
+from toolchain import CXX, GCC_OBJC, HERE, OWN, ROOT, build_of, newer, once  # noqa: E402
 from truth import metal_header  # noqa: E402
 
 DEVICE = HERE / "device"
-HEADERS = BUILD / "include"
+HEADERS = OWN / "include"
 
 # clang against GNUstep and GCC's Objective-C runtime. Manual reference counting: ARC does not run on it.
 OBJC = ("-fobjc-runtime=gcc", "-fblocks", "-fobjc-exceptions", "-fconstant-string-class=NSConstantString", "-DGNUSTEP",
@@ -102,16 +101,16 @@ def software_device() -> Path:
     """libsoft_metal.so: MTLCreateSystemDefaultDevice and what it makes."""
     header = metal_header_file()
     runtime = emulator.build_runtime()
-    target = BUILD / "libsoft_metal.so"
+    target = OWN / "libsoft_metal.so"
     sources = sorted(DEVICE.glob("*.mm"))
     depends = [DEVICE / "soft.h", header, HERE / "runtime" / "msl_runtime.h"]
     if not newer(target, [*sources, *depends, runtime]):
         # Protocols of which the program uses a part are implemented in part: the rest stops as an unknown message.
         flags = ["-std=c++20", "-O1", "-fPIC", "-Wall", "-Wextra", "-Wno-protocol", "-Wno-incomplete-implementation",
                  "-Wno-objc-property-implementation", "-Wno-nonnull", *OBJC]
-        flags += precompiled([DEVICE / "soft.h"], BUILD / "device", flags, depends)
-        objects = compile_objects(sources, BUILD / "device", flags, depends)
-        toolchain.command([CXX, "-shared", "-o", target, *objects, f"-L{BUILD}", "-lmsl_runtime", f"-Wl,-rpath,{BUILD}",
+        flags += precompiled([DEVICE / "soft.h"], OWN / "device", flags, depends)
+        objects = compile_objects(sources, OWN / "device", flags, depends)
+        toolchain.command([CXX, "-shared", "-o", target, *objects, f"-L{OWN}", "-lmsl_runtime", f"-Wl,-rpath,{OWN}",
                            *OBJC_LIBRARIES, "-pthread"])
     return target
 
@@ -136,11 +135,6 @@ def cmake_folder(root: Path = ROOT) -> Path:
                            f"-DPython_EXECUTABLE={sys.executable}", *launcher])
     toolchain.command(["cmake", "--build", folder, "--target", "_core", "-j2"])
     return folder
-
-
-def build_of(root: Path) -> Path:
-    """What belongs to one checkout."""
-    return BUILD / hashlib.sha256(str(root).encode()).hexdigest()[:12]
 
 
 @once
@@ -232,12 +226,13 @@ def extension(root: Path = ROOT, metal: list[Path] | None = None, name: str = "p
         if not link.exists() and entry.suffix != ".so" and entry.name != "__pycache__":
             link.symlink_to(entry)
     # An editable install's import hook would find its own copy first.
-    (here / name / "sitecustomize.py").write_text(
+    toolchain.put(
+        here / name / "sitecustomize.py",
         'import sys\nsys.meta_path = [f for f in sys.meta_path if "Redirecting" not in type(f).__name__]\n')
     target = package / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     if not newer(target, [*objects, device]):
-        toolchain.command([CXX, "-shared", "-o", target, *objects, f"-L{BUILD}", "-lsoft_metal", "-lmsl_runtime",
-                           f"-Wl,-rpath,{BUILD}", *OBJC_LIBRARIES, "-pthread", "-ldl"])
+        toolchain.command([CXX, "-shared", "-o", target, *objects, f"-L{OWN}", "-lsoft_metal", "-lmsl_runtime",
+                           f"-Wl,-rpath,{OWN}", *OBJC_LIBRARIES, "-pthread", "-ldl"])
     return package.parent
 
 

@@ -38,7 +38,7 @@ class _Dispatch(ctypes.Structure):
 @toolchain.once
 def build_runtime() -> Path:
     """The runtime as a shared library, built when its sources have changed."""
-    target = toolchain.BUILD / "libmsl_runtime.so"
+    target = toolchain.OWN / "libmsl_runtime.so"
     sources = sorted(_RUNTIME.glob("*.cpp"))
     if not toolchain.newer(target, [*sources, *_RUNTIME.glob("*.h")]):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ import toolchain
 @toolchain.once
 def built_cases():
     build.software_device()
-    source, target = toolchain.HERE / "host" / "cases.mm", build.BUILD / "cases"
+    source, target = toolchain.HERE / "host" / "cases.mm", toolchain.OWN / "cases"
     if not build.newer(target, [source, build.software_device()]):
-        toolchain.command([build.CXX, "-std=c++20", "-O0", "-g", *build.warnings(), *build.OBJC, source, "-o", target, f"-L{build.BUILD}",
-                           "-lsoft_metal", "-lmsl_runtime", f"-Wl,-rpath,{build.BUILD}", *build.OBJC_LIBRARIES])
+        toolchain.command([build.CXX, "-std=c++20", "-O0", "-g", *build.warnings(), *build.OBJC, source, "-o", target, f"-L{toolchain.OWN}",
+                           "-lsoft_metal", "-lmsl_runtime", f"-Wl,-rpath,{toolchain.OWN}", *build.OBJC_LIBRARIES])
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import platform
 import shutil
@@ -21,7 +22,15 @@ ROOT = HERE.parent.parent
 
 # Downloads and everything built from them: never inside of the tree.
 FOLDER = Path(os.environ.get("RWKVNATIVE_METAL_TOOLS") or Path.home() / ".cache" / "rwkvnative-metal").resolve()
-BUILD = FOLDER / "build"
+BUILD = FOLDER / "build"  # of all checkouts: what is named by its contents
+
+
+def build_of(root: Path) -> Path:
+    """What belongs to one checkout: another one's tests may run at the same time."""
+    return BUILD / hashlib.sha256(str(root).encode()).hexdigest()[:12]
+
+
+OWN = build_of(ROOT)
 
 CXX = "clang++-19"
 # The newest GCC with an Objective-C runtime, which GNUstep runs on.
@@ -62,8 +71,8 @@ def _alone(name: str) -> Iterator[None]:
     """No other process is here under this name, and no other call of this process."""
     import fcntl  # not everywhere: see unsupported()
 
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with open(BUILD / f"{name}.lock", "w") as file:
+    OWN.mkdir(parents=True, exist_ok=True)
+    with open(OWN / f"{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         yield
 
@@ -88,6 +97,16 @@ def once(function: Callable[..., T]) -> Callable[..., T]:
 def newer(target: Path, sources: list[Path]) -> bool:
     """Whether target exists and is newer than all of its sources."""
     return target.exists() and all(target.stat().st_mtime_ns >= s.stat().st_mtime_ns for s in sources)
+
+
+def put(target: Path, text: str) -> None:
+    """Writes a file, unless it holds that already: another process may be reading it."""
+    if target.exists() and target.read_text() == text:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}")
+    fresh.write_text(text)
+    os.replace(fresh, target)
 
 
 def command(arguments: list[str | Path], **options: object) -> str:

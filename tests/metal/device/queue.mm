@@ -8,6 +8,7 @@
 
 #import <Foundation/NSThread.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
@@ -24,7 +25,7 @@ struct Work {
   std::deque<SoftCommandBuffer*> committed;  // retained
   std::thread thread;
   bool stopping = false;  // the thread is to end
-  int polls = 0;
+  std::atomic<int> polls = 0;
 };
 
 Work& work() {
@@ -375,18 +376,18 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
 }
 - (void)reach:(uint64_t)value {
   SOFT_CHECK(value >= value_, "an event's value goes back from %lu to %lu", (unsigned long)value_, (unsigned long)value);
+  std::vector<void (^)(id<MTLSharedEvent>, uint64_t)> reached;
   {
     std::lock_guard lock(work().mutex);
     value_ = value;
+    std::erase_if(*listeners_, [&](const auto& listener) {
+      if (listener.first > value) return false;
+      reached.push_back(listener.second);
+      return true;
+    });
   }
   work().changed.notify_all();
-  for (size_t i = 0; i < listeners_->size();) {
-    auto [wanted, block] = (*listeners_)[i];
-    if (wanted > value) {
-      i++;
-      continue;
-    }
-    listeners_->erase(listeners_->begin() + static_cast<long>(i));
+  for (auto block : reached) {
     block(self, value);
     Block_release(block);
   }
@@ -397,9 +398,13 @@ NSString* const MTLCommandBufferEncoderInfoErrorKey = @"MTLCommandBufferEncoderI
 }
 - (void)notifyListener:(MTLSharedEventListener*)listener atValue:(uint64_t)value block:(void (^)(id<MTLSharedEvent>, uint64_t))block {
   (void)listener;
-  if (value_ >= value)
-    block(self, value_);
-  else
-    listeners_->push_back({value, Block_copy(block)});
+  {
+    std::lock_guard lock(work().mutex);
+    if (value_ < value) {
+      listeners_->push_back({value, Block_copy(block)});
+      return;
+    }
+  }
+  block(self, value_);
 }
 @end

@@ -7,6 +7,7 @@
 #import <Foundation/Foundation.h>
 #import <Metal/Metal.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
@@ -47,9 +48,9 @@ SoftOptions& soft_options();
 
 // Faults that a test orders, process-wide; counted down. 0: none.
 struct SoftFaults {
-  int command_buffer = 0;     // SOFT_METAL_FAIL="n:code", soft_metal_fail_command_buffer(): the n-th from now ends in error
-  int command_buffer_code = 0;
-  int allocation = 0;         // soft_metal_fail_allocation(): the n-th buffer from now is nil
+  std::atomic<int> command_buffer = 0;  // SOFT_METAL_FAIL="n:code", soft_metal_fail_command_buffer(): the n-th from now ends in error
+  std::atomic<int> command_buffer_code = 0;
+  int allocation = 0;  // soft_metal_fail_allocation(): the n-th buffer from now is nil
 };
 SoftFaults& soft_faults();
 
@@ -149,8 +150,8 @@ bool soft_archive_has(id<MTLBinaryArchive> archive, const std::string& key);
 
 @interface SoftEvent : SoftObject <MTLSharedEvent> {
  @public
-  uint64_t value_;
-  std::vector<std::pair<uint64_t, void (^)(id<MTLSharedEvent>, uint64_t)>>* listeners_;
+  std::atomic<uint64_t> value_;
+  std::vector<std::pair<uint64_t, void (^)(id<MTLSharedEvent>, uint64_t)>>* listeners_;  // with the queue's mutex held
 }
 - (void)reach:(uint64_t)value;
 @end
@@ -166,7 +167,7 @@ using SoftStep = std::function<std::string()>;
   std::vector<MTLCommandBufferHandler>* completed_;
   std::vector<id>* retained_;  // unless the command buffer holds unretained references
   bool retains_;
-  MTLCommandBufferStatus status_;
+  std::atomic<MTLCommandBufferStatus> status_;  // set after what it tells of: error_, start_, end_
   bool done_;  // and its completed handlers have returned: what waitUntilCompleted waits for
   NSError* error_;
   bool encoding_;

@@ -2,6 +2,7 @@
 #include "soft.h"
 
 #import <objc/runtime.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdarg>
@@ -59,10 +60,10 @@ SoftOptions read_options() {
   return o;
 }
 
-SoftFaults read_faults() {
-  SoftFaults f;
-  if (const char* text = getenv("SOFT_METAL_FAIL")) sscanf(text, "%d:%d", &f.command_buffer, &f.command_buffer_code);
-  return f;
+SoftFaults ordered_faults() {
+  int command_buffer = 0, code = 0;
+  if (const char* text = getenv("SOFT_METAL_FAIL")) sscanf(text, "%d:%d", &command_buffer, &code);
+  return {.command_buffer = command_buffer, .command_buffer_code = code};
 }
 
 }  // namespace
@@ -73,13 +74,13 @@ SoftOptions& soft_options() {
 }
 
 SoftFaults& soft_faults() {
-  static SoftFaults faults = read_faults();
+  static SoftFaults faults = ordered_faults();
   return faults;
 }
 
 void soft_metal_fail_command_buffer(int n, int code) {
-  soft_faults().command_buffer = n;
   soft_faults().command_buffer_code = code;
+  soft_faults().command_buffer = n;
 }
 
 void soft_metal_fail_allocation(int n) { soft_faults().allocation = n; }
@@ -123,8 +124,13 @@ Ran& ran() {
 struct ReportAtExit {
   ~ReportAtExit() {
     if (!soft_options().dispatches.empty()) {
-      std::ofstream file(soft_options().dispatches);
-      for (const std::string& line : ran().lines) file << line << '\n';
+      // Whole or not at all: another process may be reading it.
+      const std::string fresh = soft_options().dispatches + "." + std::to_string(getpid());
+      {
+        std::ofstream file(fresh);
+        for (const std::string& line : ran().lines) file << line << '\n';
+      }
+      rename(fresh.c_str(), soft_options().dispatches.c_str());
     }
     if (getenv("SOFT_METAL_REPORT")) fprintf(stderr, "software Metal device: %d objects alive at exit\n%s", soft_metal_live_objects(), counts().report().c_str());
   }

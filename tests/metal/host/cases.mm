@@ -91,7 +91,7 @@ void run(const std::string& name) {
       handled = (int)[done status];
     }];
     [work commit];
-    const bool reached = [event waitUntilSignaledValue:7 timeoutMS:1000];
+    const bool reached = [event waitUntilSignaledValue:7 timeoutMS:600000];
     [work waitUntilCompleted];
     printf("reached %d value %d handler %d\n", reached, (int)[event signaledValue], handled);
     [event release];

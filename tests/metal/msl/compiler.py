@@ -118,7 +118,7 @@ def stamp() -> str:
 
 @functools.cache
 def _empty_headers() -> Path:
-    folder = toolchain.BUILD / "empty_headers"
+    folder = toolchain.OWN / "empty_headers"
     for header in _STANDARD_HEADERS:
         path = folder / header
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import build
 import toolchain
 
 TARGETS = ("aarch64-macos.13.0", "x86_64-macos.13.0")
-STUBS = toolchain.BUILD / "apple"
+STUBS = toolchain.OWN / "apple"
 
 _OBJC_SYMBOLS = """_objc_msgSend _objc_msgSend_stret _objc_msgSendSuper2 _objc_autoreleasePoolPush _objc_autoreleasePoolPop _objc_alloc
 _objc_alloc_init _objc_release _objc_retain _objc_autorelease _objc_opt_self _objc_opt_class _objc_opt_new _objc_opt_isKindOfClass
@@ -21,8 +21,7 @@ _FOUNDATION_SYMBOLS = ["_NSLocalizedDescriptionKey"]
 
 
 def _stub(path: Path, install_name: str, symbols: list[str], classes: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"""--- !tapi-tbd
+    toolchain.put(path, f"""--- !tapi-tbd
 tbd-version: 4
 targets: [ x86_64-macos, arm64-macos ]
 install-name: '{install_name}'
