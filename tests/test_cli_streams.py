@@ -30,11 +30,12 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> str:
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Runs `command`, in which RUN stands for the program."""
     command = command.replace("RUN", f"{sys.executable} -m rwkvnative")
-    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=300, env={**os.environ, **environment}, check=False)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", **environment}  # not as some containers set it, where less can fail late
+    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=300, env=environment, check=False)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-@pytest.mark.parametrize("command", ["--version", "info {gguf}", "generate hello -n 2 --device cpu -m {gguf}"])
+@pytest.mark.parametrize("command", ["--version", "--help", "info {gguf}", "generate hello -n 2 --device cpu -m {gguf}"])
 def test_a_full_disk(gguf: str, command: str) -> None:
     got = shell(f"RUN {command} > /dev/full".format(gguf=gguf))
     assert got.returncode == 2 and got.stderr.splitlines()[-1] == b"error: standard output: No space left on device", got.stderr

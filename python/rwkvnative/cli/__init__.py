@@ -52,6 +52,9 @@ def main() -> None:
     open_missing_streams()
     try:
         with exit_status():  # of what happens before or after a command's own handling, of --help and --version
-            app(prog_name="rwkvnative")
+            try:
+                app(prog_name="rwkvnative")
+            finally:
+                sys.stdout.flush()  # here a failure gets its sentence and status; later it would be Python's own
     except typer.Exit as end:
         sys.exit(end.exit_code)
