@@ -145,11 +145,14 @@ class WebgpuBenchmark {
     }
     Tickets flying(*program);
     double submit_seconds = 0;
+    const uint64_t submits_before = backend_.device().submits();
+    uint64_t tickets = 0;
     const auto run = [&](auto more) {
       for (size_t done = 0; more(done); ++done) {
         while (flying.size() < program->max_in_flight()) {
           const Clock::time_point start = Clock::now();
           flying.submit(work);
+          ++tickets;
           submit_seconds += seconds_since(start);
           if (readout == Readout::Argmax)
             for (Sequence& sequence : work) sequence.tokens = {};
@@ -163,10 +166,12 @@ class WebgpuBenchmark {
     run([&](size_t done) { return done < n; });
     const double seconds = seconds_since(start);
     while (flying.size() != 0) flying.take();
+    const uint64_t submits = backend_.device().submits() - submits_before;
     const auto ops = profile(*program, work, profiles);
     py::dict result;
     result["tokens_per_second"] = static_cast<double>(n) * rows * sequences / seconds;
     result["submit_us"] = 1e6 * submit_seconds / static_cast<double>(n);
+    result["submits"] = static_cast<double>(submits) / static_cast<double>(tickets);  // of a ticket
     result["compile_seconds"] = compile_seconds;
     result["kernels"] = compiled;
     result["kernel_seconds"] = std::vector<std::pair<std::string, double>>(kernel_seconds.begin(), kernel_seconds.end());

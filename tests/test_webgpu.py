@@ -128,6 +128,19 @@ def test_greedy_is_the_argmax_of_the_logits(lavapipe):
         assert_same(greedy_state.read(), state.read())
 
 
+def test_a_submit_for_each_dispatch_is_the_same_work(lavapipe, monkeypatch):
+    """As on a device that is too slow for more (csrc/webgpu/watchdog.h)."""
+    got = []
+    for tuning in ("", "submit_us=1"):
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", tuning)
+        engine = open_engine(build_model(n_embd=64, n_layer=2, seed=25), lavapipe)
+        state = engine.new_state()
+        rows = [engine.forward(tokens_of(tokens), state, state, "last") for tokens in (range(20), [7], [8])]
+        got.append((np.stack(rows), state.read()))
+    assert np.array_equal(got[0][0], got[1][0])
+    assert_same(got[0][1], got[1][1])
+
+
 STORY = """
 import sys
 import numpy as np

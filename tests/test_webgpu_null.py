@@ -4,6 +4,9 @@ barrier that is wrong fails here, a wrong sum does not; those are for `pytest te
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
 import pytest
 from engines import config, open_engine, tokens_of
@@ -91,6 +94,48 @@ def test_a_crowds_time_mix_writes_float16_if_asked_to():
     benchmark = _core.WebgpuBenchmark("rwkv7", config(model), entries, data, DEVICE, "int8")
     made = [benchmark.batch(f"wkv_halves={n}", sequences=40, rows=1, warm=0, n=1)["kernel_seconds"] for n in (0, 1)]
     assert "wkv7 step" in [label for label, _ in made[1]]
+
+
+SLOW = 5e11  # operations a second that a device without subgroup matrices is trusted with (csrc/webgpu/watchdog.cpp)
+
+
+def test_what_is_long_on_a_slow_gpu_is_several_submits(monkeypatch):
+    """A driver that finds one submit too long takes the device away."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", "matrices")
+    model = model_of(("Q4_K",))
+    entries, data = model.packed()
+    operations = 2 * 300 * sum(math.prod(t.ne) for name, t in model.tensors.items() if re.match(r"blk.*(receptance|key|value|output)\.weight", name))
+    benchmark = _core.WebgpuBenchmark("rwkv7", config(model), entries, data, DEVICE, "int8")
+    submits = {us: benchmark.batch(f"in_flight=1,submit_us={us}", sequences=1, rows=300, warm=0, n=1)["submits"] for us in (500000, 200, 100)}
+    assert submits[500000] < 3
+    for us in (200, 100):
+        assert submits[us] >= operations / (SLOW * us * 1e-6) > 4
+
+
+def test_chunks_for_a_slow_gpu_are_shorter(monkeypatch):
+    """No dispatch may be too long either: not the channel mix's of a chunk, nor the head's for all of its logits."""
+    model = build_model(n_embd=256, n_layer=1, n_ff=1024, n_vocab=4096, type="Q4_0", seed=31)
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_TUNING", "submit_us=600")
+    chunks = []
+    for disabled in ("carry", "matrices"):
+        monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", disabled)
+        info = open_engine(model, DEVICE, numerics="int8").info
+        chunks.append((info["prefill_rows"], info["max_batch"]))
+    most = SLOW * 600e-6
+    assert chunks == [(1024, 1024), (most // (2 * 256 * 1024) // 64 * 64, most // (2 * 256 * 4096) // 64 * 64)]
+
+
+@pytest.fixture
+def smallest(monkeypatch):
+    """A device of WebGPU's default limits, bindings of 128 MiB among them, and no feature. Dawn checks what pipelines and bindings take."""
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_VALIDATION", "1")
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_DISABLE", "limits,matrices,subgroups,dot4,f16,timestamps,host-pointer")
+
+
+def test_the_smallest_device_draws_for_a_crowd(smallest):
+    engine = open_engine(build_model(n_embd=32, head_size=32, n_layer=1, n_ff=32, n_vocab=65536, seed=3), DEVICE)
+    drawn = {n for n in (1, 64, 120, engine.info["max_batch"]) for penalties in (False, True) if engine.can_draw(n, penalties)}
+    assert {1, 64} <= drawn  # of more, a binding has no room for every token that each may have used
 
 
 def test_it_is_no_device_for_anybody_else(monkeypatch):

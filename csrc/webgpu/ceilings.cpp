@@ -151,9 +151,12 @@ class Measurement {
     constexpr double kLeast = 0.4, kMost = 2.0;
     const Pipelines::Range results{small_.get(), kResultsAt, kResultBytes};
     const Clock::time_point start = Clock::now();
+    // Of a slow GPU a burst is short: its driver resets what takes too long (watchdog.h).
+    const double one = time(kernel, results, arithmetic_workgroups(), 1);
+    const uint32_t burst = static_cast<uint32_t>(std::clamp(0.25 / one, 1.0, 16.0));
     double before = 1e9;
     for (int steady = 0; seconds_since(start) < kMost && (seconds_since(start) < kLeast || steady < 3);) {
-      const double now = time(kernel, results, arithmetic_workgroups(), 16);
+      const double now = time(kernel, results, arithmetic_workgroups(), burst);
       steady = now > 0.98 * before ? steady + 1 : 0;
       before = now;
     }

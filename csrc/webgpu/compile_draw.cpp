@@ -22,6 +22,8 @@ struct Intervals {
   uint64_t sums_bytes() const { return uint64_t{20} * count; }
 };
 
+constexpr uint64_t kUsedBytes = 16;  // of a token of a sequence that is entered into its history; and of the head of all
+
 Intervals intervals_of(const Device& device, uint32_t n_vocab) {
   // draw_pick's threads keep 44 bytes each in workgroup memory.
   const WGPULimits& limits = device.limits();
@@ -38,8 +40,8 @@ Intervals intervals_of(const Device& device, uint32_t n_vocab) {
 
 uint32_t most_drawn(const Device& device, uint32_t n_vocab) {
   const Intervals intervals = intervals_of(device, n_vocab);
-  const uint64_t a_sequence = std::max({intervals.keys_bytes(), intervals.sums_bytes(), uint64_t{8} * n_vocab});
-  return static_cast<uint32_t>(std::min<uint64_t>(kMostSequences, device.max_binding() / a_sequence));
+  const uint64_t a_sequence = std::max({intervals.keys_bytes(), intervals.sums_bytes(), kUsedBytes * n_vocab});
+  return static_cast<uint32_t>(std::min<uint64_t>(kMostSequences, (device.max_binding() - kUsedBytes) / a_sequence));
 }
 
 void Compiler::add_draw() {
@@ -58,7 +60,7 @@ void Compiler::add_draw() {
   compiled_.draws = buffer("draws", 48 * uint64_t{shape_.sequences});
   if (penalties) {
     compiled_.history = buffer("used tokens", 8 * uint64_t{plan_.n_vocab} * shape_.sequences);
-    compiled_.used = buffer("used tokens to enter", 16 * (1 + uint64_t{plan_.n_vocab} * shape_.sequences));
+    compiled_.used = buffer("used tokens to enter", kUsedBytes * (1 + uint64_t{plan_.n_vocab} * shape_.sequences));
   }
   const auto begin = [&](uint32_t workgroup) {
     ShaderText text;

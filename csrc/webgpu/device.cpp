@@ -98,7 +98,7 @@ void Device::open(WGPUAdapter adapter) {
                dawn().InstanceHasWGSLLanguageFeature(instance(), WGPUWGSLLanguageFeatureName_SubgroupId) != 0;
   timestamps_ = options_.timestamps && has(WGPUFeatureName_TimestampQuery);
 
-  half_ = has(WGPUFeatureName_ShaderF16);
+  half_ = options_.half && has(WGPUFeatureName_ShaderF16);
   if (options_.matrices && subgroups_ && half_) matrix_ = runs_nothing() ? kNullMatrix : matrix_shape(adapter);
 
   std::vector<WGPUFeatureName> features;
@@ -107,6 +107,7 @@ void Device::open(WGPUAdapter adapter) {
        {int{WGPUFeatureName_Subgroups}, int{WGPUFeatureName_SubgroupSizeControl}, int{WGPUFeatureName_ShaderF16},
         int{WGPUFeatureName_TimestampQuery}, WGPUFeatureName_ImplicitDeviceSynchronization, WGPUFeatureName_HostMappedPointer}) {
     if (feature == WGPUFeatureName_HostMappedPointer && !options_.host_pointer) continue;
+    if (feature == WGPUFeatureName_ShaderF16 && !options_.half) continue;
     if (has(feature)) features.push_back(static_cast<WGPUFeatureName>(feature));
   }
 
@@ -127,7 +128,7 @@ void Device::open(WGPUAdapter adapter) {
   descriptor.label = view("rwkvnative");
   descriptor.requiredFeatures = features.data();
   descriptor.requiredFeatureCount = features.size();
-  descriptor.requiredLimits = &adapter_limits;
+  if (options_.limits) descriptor.requiredLimits = &adapter_limits;  // else what WebGPU grants everywhere
   descriptor.deviceLostCallbackInfo.mode = WGPUCallbackMode_AllowSpontaneous;
   descriptor.deviceLostCallbackInfo.userdata1 = fault_.get();
   descriptor.deviceLostCallbackInfo.callback = [](const WGPUDevice*, WGPUDeviceLostReason reason, WGPUStringView text_view,
@@ -167,7 +168,7 @@ void Device::open(WGPUAdapter adapter) {
   if (dawn().DeviceGetLimits(device_.get(), &limits_) != WGPUStatus_Success) {
     throw DeviceError(message("[webgpu] ", info_.name, ": the device's limits cannot be read"));
   }
-  if (runs_nothing()) limits_.maxComputeWorkgroupStorageSize = kNullWorkgroupStorage;
+  if (runs_nothing() && matrix_) limits_.maxComputeWorkgroupStorageSize = kNullWorkgroupStorage;
   max_binding_ = std::min({limits_.maxStorageBufferBindingSize, limits_.maxBufferSize, options_.max_binding}) / 256 * 256;
   if (max_binding_ < kMinBinding) {
     throw DeviceError(
@@ -180,7 +181,7 @@ void Device::open(WGPUAdapter adapter) {
     subgroup_min_size_ = std::max(1u, adapter_info.subgroupMinSize);
     subgroup_max_size_ = std::max(subgroup_min_size_, adapter_info.subgroupMaxSize);
     dawn().AdapterInfoFreeMembers(adapter_info);
-    if (runs_nothing()) subgroup_min_size_ = subgroup_max_size_ = kNullMatrix.lanes;
+    if (runs_nothing() && matrix_) subgroup_min_size_ = subgroup_max_size_ = kNullMatrix.lanes;
   }
 }
 
@@ -298,7 +299,7 @@ void Device::submit(EncoderHandle encoder) const {
   const CommandBufferHandle commands(dawn().CommandEncoderFinish(encoder.get(), &descriptor));
   const WGPUCommandBuffer raw = commands.get();
   dawn().QueueSubmit(queue(), 1, &raw);
-  if (options_.lost_at_submit != UINT64_MAX && ++submits_ == options_.lost_at_submit) {
+  if (++submits_ == options_.lost_at_submit) {
     if (dawn().DeviceForceLoss == nullptr) throw InputError("[webgpu] RWKVNATIVE_WEBGPU_FAIL: this Dawn has no wgpuDeviceForceLoss");
     dawn().DeviceForceLoss(get(), WGPUDeviceLostReason_Unknown, view("a test asked for it"));
   }

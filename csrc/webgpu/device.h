@@ -77,6 +77,7 @@ class Device {
 
   EncoderHandle create_encoder(const char* label) const;
   void submit(EncoderHandle encoder) const;
+  uint64_t submits() const { return submits_; }  // so far
 
   // Waits for one of Dawn's futures, asleep. Throws DeviceError if the device was lost or has recorded an error.
   void wait(WGPUFuture future) const;
@@ -117,7 +118,7 @@ class Device {
   DeviceInfo info_;
   Options options_;
   AdapterHandle adapter_;
-  mutable std::atomic<uint64_t> submits_ = 0;  // for Options::lost_at_submit
+  mutable std::atomic<uint64_t> submits_ = 0;
   mutable std::atomic<uint64_t> buffers_ = 0;  // for Options::refused_from
   mutable std::mutex scopes_;
   std::unique_ptr<Fault> fault_;  // before the device: its callbacks write here until it is gone

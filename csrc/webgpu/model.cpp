@@ -9,6 +9,7 @@
 #include "webgpu/ceilings.h"
 #include "webgpu/program.h"
 #include "webgpu/shader.h"
+#include "webgpu/watchdog.h"
 #include "webgpu/webgpu.h"
 
 namespace rwkvnative::webgpu {
@@ -17,6 +18,9 @@ namespace {
 // Of a chunk of a prompt. Good ones are more than the largest Program for short prompts has: sums of so few rows are then cut into the
 // same pieces with a budget and without.
 constexpr uint32_t kLeastRows = 8, kGoodRows = 72;
+
+// Whole tiles of products, if there is more than one.
+uint32_t whole_rows(uint32_t rows) { return std::max(kLeastRows, rows > 64 ? rows / 64 * 64 : rows / 8 * 8); }
 
 uint32_t shorter(uint32_t rows) { return std::max(rows > kGoodRows ? kGoodRows : kLeastRows, rows / 2 / 8 * 8); }
 
@@ -106,8 +110,9 @@ void DeviceModel::load_weights(const LoadOptions& options) {
   limits.staging = staging_bytes(plan);
   uint32_t& rows = parts_->prefill_rows;
   uint32_t& logits_rows = parts_->logits_rows;
-  logits_rows = parts_->usual_logits_rows = usual_rows();
-  rows = parts_->usual_rows = asked_rows_ != 0 ? asked_rows_ : logits_rows;
+  rows = parts_->usual_rows = usual_rows();
+  logits_rows = parts_->usual_logits_rows = std::min(rows, whole_rows(most_head_rows(*parts_->device, plan)));
+  if (asked_rows_ != 0) rows = parts_->usual_rows = asked_rows_;
   choose_rows();
   const auto working = [&] { return working_bytes(rows, logits_rows); };
   const auto halve = [&] {
@@ -194,9 +199,9 @@ void DeviceModel::use_tuning() {
 
 std::vector<uint32_t> DeviceModel::prefill_choices() const {
   if (!parts_->weights || parts_->weights->streams()) return {};
-  const uint32_t usual = most_rows();
+  const uint32_t usual = most_rows(), most = std::max(usual, most_layer_rows(*parts_->device, *parts_->plan));
   return chunk_lengths(
-      usual / 8, usual * 4, [&](uint32_t rows) { return chunk_size(rows).bytes; },
+      usual / 8, std::min(usual * 4, most), [&](uint32_t rows) { return chunk_size(rows).bytes; },
       [&](uint32_t rows) { return fits(rows); });
 }
 
@@ -237,7 +242,10 @@ uint32_t DeviceModel::usual_rows() const {
 }
 
 // Tiles of matrix products want many rows; mat-vecs gain nothing beyond a few.
-uint32_t DeviceModel::most_rows() const { return parts_->device->info().kind == DeviceKind::Software ? 128 : 1024; }
+uint32_t DeviceModel::most_rows() const {
+  if (parts_->device->info().kind == DeviceKind::Software) return 128;
+  return std::min(1024u, whole_rows(most_layer_rows(*parts_->device, *parts_->plan)));
+}
 
 std::vector<uint32_t> DeviceModel::short_rows() const { return short_rows(parts_->prefill_rows); }
 

@@ -75,6 +75,7 @@ const std::map<std::string_view, Constant>& constants() {
       {"wkv_tokens", {&Tuning::wkv_tokens, 1, 64, false, true}},
       {"short_rows", {&Tuning::short_rows, 0, 4096, false, false}},
       {"in_flight", {&Tuning::in_flight, 1, 64, false, false}},
+      {"submit_us", {&Tuning::submit_us, 1, UINT32_MAX, false, false}},
       {kPrefillRows, {&Tuning::prefill_rows, 0, kMostPrefillRows, false, false}},
       {"carry_threads", {&Tuning::carry_threads, 512, 16384, true, false}},
       {"carry_products", {&Tuning::carry_products, 0, 100, false, false}},
@@ -201,13 +202,13 @@ bool null_adapter_wanted() { return variable("RWKVNATIVE_WEBGPU_NULL") == "1"; }
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
-      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
-      {"host-pointer", &options.host_pointer}, {"carry", &options.carry}};
+      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"f16", &options.half}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
+      {"host-pointer", &options.host_pointer}, {"carry", &options.carry}, {"limits", &options.limits}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), ',', [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, matrices, timestamps, host-pointer or carry, got \"", item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, f16, matrices, timestamps, host-pointer, carry or limits, got \"", item, "\""));
     }
     *found->second = false;
   });

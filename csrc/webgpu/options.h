@@ -1,8 +1,8 @@
 // What the environment may change about a device, read once when it is opened. For tests (forced fallbacks, validation) and
 // for measuring (tuning constants).
 //
-//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, matrices, timestamps, host-pointer,
-//                                 carry
+//   RWKVNATIVE_WEBGPU_DISABLE     a comma-separated list of subgroups, dot4, f16, matrices, timestamps, host-pointer,
+//                                 carry, limits (such as are higher than WebGPU's default ones)
 //   RWKVNATIVE_WEBGPU_VALIDATION  1: Dawn validates every call and clamps every index
 //   RWKVNATIVE_WEBGPU_MAX_BINDING a number of bytes: pretend that a binding can be no larger
 //   RWKVNATIVE_WEBGPU_MEMORY      a number of bytes: pretend that the device has no more
@@ -11,7 +11,7 @@
 //                                 buffer, nor for one in EVERY from there on, nor for the one behind each; kernel=TEXT: kernels
 //                                 with TEXT in their label do not compile
 //   RWKVNATIVE_WEBGPU_NULL        1: Dawn's null adapter is a device too, "webgpu:null": it checks kernels and runs nothing. It counts
-//                                 as one with subgroup matrices, which no software GPU has
+//                                 as one with subgroup matrices, which no software GPU has, unless these are disabled
 //   RWKVNATIVE_WEBGPU_TUNING      a comma-separated list of name=number, names as in Tuning; after a semicolon, for one kind of
 //                                 dispatch: "workgroup=128;decode/linear ffn_hidden:workgroup=512,lanes=8" (see Tuned)
 #pragma once
@@ -69,6 +69,7 @@ struct Tuning {
   uint32_t matmat_ahead = 1;      // 0: activations are loaded where they are multiplied, not ahead
   uint32_t short_rows = 0;        // of Programs for short prompts, powers of two added up (80: 16 and 64); 1: none; 0: chosen
   uint32_t in_flight = 4;         // tickets
+  uint32_t submit_us = 500000;    // microseconds that a submit may take by watchdog.h's estimate
   uint32_t prefill_rows = 0;      // tokens of a chunk of a prompt; 0: chosen
   uint32_t carry_threads = 4096;  // the most that copy streamed weights beside a kernel: carry.h
   uint32_t carry_spare = 100;     // percent of those in proportion to the part of its kernel's time that a share takes
@@ -99,10 +100,12 @@ bool null_adapter_wanted();
 struct Options {
   bool subgroups = true;
   bool dot4 = true;
+  bool half = true;
   bool matrices = true;
   bool timestamps = true;
   bool validation = false;
   bool host_pointer = true;
+  bool limits = true;  // the adapter's; false: WebGPU's default ones
   bool carry = true;  // streamed weights beside kernels: carry.h
   uint64_t max_binding = UINT64_MAX;
   uint64_t memory = UINT64_MAX;

@@ -246,7 +246,7 @@ void Pipelines::compile(Kernel& kernel, const std::string& source, WGPUPipelineL
   ShaderModuleHandle module = make_module(breaks ? "this is no shader" : source);
   if (!kernel.error.empty()) return;  // without validation, Dawn would look for an entry point of a module that has none
   // Its subgroups are not of the size that its subgroup matrices pretend.
-  if (device_.runs_nothing()) module = make_module("@compute @workgroup_size(1) fn main() {}");
+  if (device_.runs_nothing() && device_.matrix()) module = make_module("@compute @workgroup_size(1) fn main() {}");
 
   WGPUComputePipelineDescriptor descriptor{};
   descriptor.label = view(kernel.label);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "webgpu/watchdog.h"
 
 namespace rwkvnative::webgpu {
 namespace {
@@ -27,6 +28,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const LoadedParts> model, const Sha
                                                     WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst);
   }
   if (shape.rows != 1 || shape.sequences != 1) table_.emplace(model_, shape.sequences, compiled_.covers_state);
+  for (const Dispatch& dispatch : compiled_.dispatches) slow_seconds_ += webgpu::slow_seconds(*model_->device, dispatch.cost, 1);
   params_.resize(4 * (1 + size_t{shape.sequences} + shape.rows));
 }
 
@@ -130,6 +132,23 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
   run(x, y);
 }
 
+double DeviceProgram::slow_seconds(const Dispatch& dispatch, const Work& work) const {
+  const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
+  return webgpu::slow_seconds(*model_->device, dispatch.cost, of_head ? work.head_rows : work.rows);
+}
+
+// The end of those dispatches from `begin` on, up to `end`, that may be one submit: at least one.
+size_t DeviceProgram::end_of_submit(size_t begin, size_t end, const Work& work) const {
+  const double most = most_seconds(*model_->device);
+  if (slow_seconds_ * std::max(work.rows, work.head_rows) <= most) return end;
+  double seconds = slow_seconds(compiled_.dispatches[begin], work);
+  for (size_t i = begin + 1; i < end; ++i) {
+    seconds += slow_seconds(compiled_.dispatches[i], work);
+    if (seconds > most) return i;
+  }
+  return end;
+}
+
 // A token's first dispatches are submitted while the rest is encoded: where nobody else keeps the device busy it has work
 // after the first few, not after all of them.
 void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
@@ -137,7 +156,7 @@ void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequenc
   const bool idle = std::all_of(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
   const size_t n = compiled_.dispatches.size();
   for (size_t begin = 0, share = kFirstShare; begin < n; share *= 4) {
-    const size_t end = idle && n - begin > 2 * share ? begin + share : n;
+    const size_t end = end_of_submit(begin, idle && n - begin > 2 * share ? begin + share : n, work);
     WGPUComputePassDescriptor descriptor{};
     {
       const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
@@ -154,14 +173,27 @@ void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequenc
 void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const {
   WeightStream& stream = *model_->stream;
   size_t submitted = 0, share = kFirstShare;  // dispatches
+  double seconds = 0;                         // of what is encoded, on a slow device
+  const auto submit = [&](size_t end) {
+    model_->device->submit(std::move(encoder));
+    encoder = model_->device->create_encoder("program");
+    submitted = end;
+    seconds = 0;
+  };
   try {
     for (const Run& run : compiled_.runs) {
       const uint32_t next = run.carries_next ? kNoUnit : run.next;
+      double of_run = run.unit == kNoUnit ? 0 : slow_upload_seconds(model_->weights->units()[run.unit].bytes);
+      for (size_t i = run.begin; i < run.end; ++i) of_run += slow_seconds(compiled_.dispatches[i], work);
+      if (seconds != 0 && seconds + of_run > most_seconds(*model_->device)) submit(run.begin);
+      seconds += of_run;
       if (run.unit != kNoUnit) stream.before(run.unit, next, encoder);
-      {
+      for (size_t begin = run.begin, end; begin < run.end; begin = end) {
+        end = end_of_submit(begin, run.end, work);
+        if (begin != run.begin) submit(begin);
         WGPUComputePassDescriptor descriptor{};
         const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
-        for (size_t i = run.begin; i < run.end; ++i) {
+        for (size_t i = begin; i < end; ++i) {
           const Dispatch& dispatch = compiled_.dispatches[i];
           encode(pass.get(), dispatch, sequences, work, dispatch.carry && stream.carry(dispatch.carry));
         }
@@ -169,9 +201,7 @@ void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Seq
       }
       if (run.unit != kNoUnit) stream.after(next, encoder);
       if (run.end - submitted < share || run.end == compiled_.dispatches.size()) continue;
-      model_->device->submit(std::move(encoder));
-      encoder = model_->device->create_encoder("program");
-      submitted = run.end;
+      submit(run.end);
       share *= 4;
     }
   } catch (...) {

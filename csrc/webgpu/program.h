@@ -125,6 +125,8 @@ class DeviceProgram final : public Program {
   static bool is_apart(const Sequence& sequence);
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
+  double slow_seconds(const Dispatch& dispatch, const Work& work) const;  // watchdog.h
+  size_t end_of_submit(size_t begin, size_t end, const Work& work) const;
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
   void encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
@@ -142,6 +144,7 @@ class DeviceProgram final : public Program {
   std::shared_ptr<const LoadedParts> model_;
   Shape shape_;
   Compiled compiled_;
+  double slow_seconds_ = 0;  // of all dispatches for one row: watchdog.h
   std::optional<SequenceTable> table_;  // where states are used otherwise than one at a time
   std::vector<SequenceTable::Rows> sequence_rows_;
   std::vector<Flight> flights_;

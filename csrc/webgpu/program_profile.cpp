@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "webgpu/program.h"
+#include "webgpu/watchdog.h"
 
 namespace rwkvnative::webgpu {
 
@@ -34,8 +35,17 @@ double DeviceProgram::time_uploads() const {
   device.wait_idle();
   const Clock::time_point start = Clock::now();
   EncoderHandle encoder = device.create_encoder("uploads");
-  for (const Run& run : compiled_.runs)
-    if (run.unit != kNoUnit) model_->stream->before(run.unit, kNoUnit, encoder);
+  double seconds = 0;
+  for (const Run& run : compiled_.runs) {
+    if (run.unit == kNoUnit) continue;
+    seconds += slow_upload_seconds(model_->weights->units()[run.unit].bytes);
+    if (seconds > most_seconds(device)) {
+      device.submit(std::move(encoder));
+      encoder = device.create_encoder("uploads");
+      seconds = 0;
+    }
+    model_->stream->before(run.unit, kNoUnit, encoder);
+  }
   device.submit(std::move(encoder));
   device.wait_idle();
   return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
@@ -82,9 +92,16 @@ std::vector<double> DeviceProgram::timestamps(std::span<const Sequence> sequence
                                                WGPUBufferUsage_QueryResolve | WGPUBufferUsage_CopySrc);
   EncoderHandle encoder = device.create_encoder("profile");
   encode_states(encoder.get(), sequences);
-  for (size_t i = 0; i < n; ++i) {
+  for (size_t i = 0, begin = 0; i < n; ++i) {  // begin: the first dispatch of a submit
     const uint32_t unit = compiled_.dispatches[i].unit;
-    if (unit != kNoUnit && (i == 0 || compiled_.dispatches[i - 1].unit != unit)) time_upload(unit, i, encoder, uploads);
+    if (unit != kNoUnit && (i == 0 || compiled_.dispatches[i - 1].unit != unit)) {
+      time_upload(unit, i, encoder, uploads);
+      begin = i;
+    } else if (i != begin && end_of_submit(begin, i + 1, work) == i) {
+      device.submit(std::move(encoder));
+      encoder = device.create_encoder("profile");
+      begin = i;
+    }
     WGPUPassTimestampWrites writes{};
     writes.querySet = sets[i / kPerSet].get();
     writes.beginningOfPassWriteIndex = static_cast<uint32_t>(2 * (i % kPerSet));
