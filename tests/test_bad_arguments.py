@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import pickle
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,19 @@ def generate(**options: Any) -> Callable[[Model], object]:
     return lambda model: model.generate("hello", **{"max_tokens": 1, **options})
 
 
+def without(tensor: str) -> Callable[[Model], object]:
+    def load(model: Model) -> None:
+        made = synthetic.build_model(n_layer=1, n_vocab=300)
+        del made.tensors[tensor]
+        with tempfile.TemporaryDirectory() as folder:
+            synthetic.write_model(path := Path(folder) / "lacking.gguf", made)
+            with pytest.raises(FileError) as error:  # as Model's docstring has it
+                Model(path, "cpu")
+        raise error.value
+
+    return load
+
+
 BAD: list[tuple[str, Callable[[Model], object], str]] = [
     ("path of bytes", lambda m: Model(Bytes(), "cpu"), "no such file"),
     ("no path", lambda m: Model("", "cpu"), "path: expected a path, got ''"),
@@ -65,6 +79,7 @@ BAD: list[tuple[str, Callable[[Model], object], str]] = [
     ("texts within a prompt", lambda m: m.generate([{"prompt": ["a"]}]), "prompt 0: .* expected one text"),
     ("a number for a batch", lambda m: m.forward_batch(np.array(5)), "expected a list with the tokens of each sequence, got ndarray"),
     ("a device that a terminal obeys", lambda m: Model(m.path, "\x1b[2J"), r"device name such as 'auto' or 'cpu', got '\\x1b\[2J'"),
+    ("a file that lacks a tensor", without("blk.0.time_mix_key.weight"), r"^\[model\] .*lacking.gguf: .*blk.0.time_mix_key.weight.* missing"),
     ("a device that is no text", lambda m: Model(m.path, "\ud800"), "device name such as"),
     ("a path that is no text", lambda m: Model("\ud800", "cpu"), r"path: expected a path, got '\\ud800'"),
     ("a state's path that is no text", lambda m: m.new_state().save("\ud800"), "expected a path"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from rwkvnative.cli import app
 from rwkvnative.cli.batch import read_prompts
+from rwkvnative.cli.tables import print_table
 from rwkvnative.errors import InputError
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="a shell and /dev/full")
@@ -88,6 +90,15 @@ def test_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
     for args in (["info", path, "--metadata"], ["bench", "-m", path, "-p", "0", "-n", "1", "-r", "1", "--warm", "0", "--md", "--device", "cpu"]):
         got = CliRunner().invoke(app, args)
         assert got.exit_code == 0 and "\x1b" not in got.output and r"evil\x1b[2J\nline" in got.stdout, got.output
+
+
+def test_a_narrow_terminal_loses_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table(["model", "tok/s", "of"], [["a-model-with-a-long-name", "12345.6", "98.7"]])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    letters = "".join(c for c in text if c.isalnum() or c in ".-")
+    assert sorted(letters) == sorted("modeltoksof" + "a-model-with-a-long-name" + "12345.6" + "98.7")
 
 
 def test_a_warning_is_a_line(gguf: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+import webgpu_devices
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -450,6 +451,33 @@ def test_embed_of_extreme_weights(tmp_path: Path, value: float, finite: bool) ->
         else:
             with pytest.raises(RwkvError, match="not finite"):
                 model.embed("a")
+
+
+@pytest.mark.parametrize("where", ["cpu", "llvmpipe"])
+def test_greedy_text_of_a_damaged_model(tmp_path: Path, where: str) -> None:
+    """It is not an empty one: the device's choice among numbers that are none is no token. From the first step on, or later."""
+    device = where if where == "cpu" else webgpu_devices.require(where)
+    path = tmp_path / "m.gguf"
+    synthetic.make_model(path, n_layer=1)
+    with Model(path, device) as model:
+        tokens = model.generate("hello", 12, temperature=0).tokens
+        assert len(tokens) == 12 and len(set(tokens[:5])) == 5 and not set(tokens[:5]) & set(model.tokenizer.encode("hello"))
+
+    def damaged(tensor: str, at: int, value: float) -> Model:
+        with GgufFile(path) as file:
+            data = bytearray(file.data)
+            at = file.tensors[tensor].offset + 4 * at
+        data[at : at + 4] = np.float32(value).tobytes()
+        (tmp_path / "damaged.gguf").write_bytes(data)
+        return Model(tmp_path / "damaged.gguf", device)
+
+    for tensor, at, value, n in (("output_norm.bias", 0, np.nan, 0), ("output_norm.bias", 0, np.inf, 0), ("token_embd.weight", tokens[4] * 64, np.nan, 5)):
+        with damaged(tensor, at, value) as model:
+            assert model.generate("hello", n, temperature=0).tokens == tokens[:n]
+            for options in ({}, {"stop": "never"}, {"prompt": ["hello", "hello"]}, {"stream": True}):
+                with pytest.raises(RwkvError, match="not all finite"):
+                    list(model.generate(**{"prompt": "hello", "max_tokens": 12, "temperature": 0} | options))
+        (tmp_path / "damaged.gguf").unlink()
 
 
 def test_embed_is_what_the_head_reads(model: Model, tmp_path: Path) -> None:

@@ -46,13 +46,14 @@ int32_t argmax(std::span<const float> logits) {
   float highest = kLowest;
   const std::vector<float> maxima = block_maxima(logits);
   for (float value : maxima) highest = std::max(highest, value);
+  if (!std::isfinite(highest)) return -1;
   for (size_t b = 0; b < maxima.size(); ++b) {
     if (maxima[b] != highest) continue;
     const size_t end = std::min(logits.size(), (b + 1) * kBlock);
     for (size_t i = b * kBlock; i < end; ++i)
       if (logits[i] == highest) return static_cast<int32_t>(i);
   }
-  return 0;
+  return -1;
 }
 
 float log_sum_exp(std::span<const float> logits) {

@@ -6,7 +6,7 @@
 
 namespace rwkvnative {
 
-// The index of the highest logit, the lowest index among equals. NaN never wins.
+// The index of the highest logit, the lowest index among equals; -1 if that is infinite, or all are NaN. NaN never wins.
 int32_t argmax(std::span<const float> logits);
 
 // log(sum(exp(logits))).

@@ -294,7 +294,7 @@ void Engine::feed_back(Program& step, int32_t token, State& state, size_t n, con
       const int32_t next = step.wait(with_room(&step, [&] { return step.submit({&sequence, 1}); })).tokens[0];
       check_file();
       sequence.tokens = {};
-      if (!on_token(next)) return;
+      if (next < 0 || !on_token(next)) return;
     }
     return;
   }

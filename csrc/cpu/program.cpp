@@ -77,7 +77,7 @@ Ticket CpuProgram::submit(std::span<const Sequence> sequences) {
     if (sequence.tokens.empty()) {
       if (shape_.readout != Readout::Argmax || ticket_ == 0)
         throw InputError(message("submit: sequence ", s, " has no tokens and no token before it to go on from"));
-      tokens_.push_back(argmax_[s]);
+      tokens_.push_back(std::max(argmax_[s], 0));  // past a -1 it does not matter
     }
     if (tokens_.size() + sequence.tokens.size() > shape_.rows)
       throw InputError(message("submit: expected at most ", shape_.rows, " tokens"));

@@ -312,7 +312,8 @@ class Engine:
         n: int,
         callback: Callable[[list[int]], bool] | None = None,
     ) -> npt.NDArray[np.int32]:
-        """int32 [n or fewer, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B].
+        """int32 [n or fewer, B]: n times the argmax of each of B sequences after the token before, first after `tokens` [B]; -1 where
+        the logits are not finite, and past that anything.
         callback(B tokens) is called for each step while the device is at those that follow; when it is false the steps that were
         begun are the last. Each state has then read its token and all of the returned ones but the last."""
 
@@ -324,7 +325,8 @@ class Engine:
         stop_ids: npt.NDArray[np.int32],
         callback: Callable[[int], bool] | None = None,
     ) -> list[int]:
-        """Up to n tokens, each the argmax after the one before. Ends after one of stop_ids, or when callback(token) is false.
+        """Up to n tokens, each the argmax after the one before. Ends after one of stop_ids, when callback(token) is false, or where
+        there is no next one: the logits are not finite.
         The state has then read `token` and all of the returned ones but the last."""
 
 class OpRunner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import secrets
 import threading
@@ -17,6 +18,7 @@ from .checks import callback, integer
 from .errors import InputError, RwkvError
 from .pieces import STREAM_SECONDS, PieceStream
 from .sampling import Candidates, Sampler, SamplerChain, SamplingParams
+from .sampling.candidates import not_usable
 from .sampling.chain import DEVICE_K
 from .state import State
 from .streaming import TextAssembler
@@ -264,6 +266,8 @@ class _Run:
                 return
             if new and self._ends_at(token):
                 return
+            if len(new) < n and chain is None:
+                raise not_usable(math.nan)
             if chain is not None and len(new) < n:  # there is none to draw: the host knows why
                 self.chain.give_back(us[len(new) :])
                 token = self._host_step(token)

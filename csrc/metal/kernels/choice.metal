@@ -8,7 +8,8 @@
 
 constant constexpr uint kThreads = 256;
 constant constexpr uint kSlice = 1024;
-constant constexpr uint kMinusInfinity = 0x007fffffu;  // the key of that logit
+constant constexpr uint kMinusInfinity = 0x007fffffu;  // the keys of these logits
+constant constexpr uint kInfinity = 0xff800000u;
 
 inline uint2 nothing() { return uint2(0, 0xffffffffu); }
 
@@ -32,7 +33,8 @@ kernel void add_bias(constant ChoiceArguments& arguments [[buffer(BUFFER_ARGUMEN
   logits[arguments.logits + u64(entry.sequence) * arguments.logits_stride + entry.id] += entry.value;
 }
 
-// The best entry of each slice of the logits (kFirst) into entries[out ...], then the best of those: the sequence's token.
+// The best entry of each slice of the logits (kFirst) into entries[out ...], then the best of those: the sequence's token, and the
+// result unless its logit is infinite or NaN, which is told as -1.
 kernel void argmax(constant ChoiceArguments& arguments [[buffer(BUFFER_ARGUMENTS)]],
                    device const float* logits [[buffer(BUFFER_IN)]],
                    device uint* results [[buffer(BUFFER_OUT)]],
@@ -66,7 +68,7 @@ kernel void argmax(constant ChoiceArguments& arguments [[buffer(BUFFER_ARGUMENTS
     entries[arguments.out + group.y * arguments.out_stride + group.x] = best[0];
   } else {
     tokens[group.y] = best[0].y;
-    results[group.y] = best[0].y;
+    results[group.y] = best[0].x > kMinusInfinity && best[0].x < kInfinity ? best[0].y : 0xffffffffu;
   }
 }
 

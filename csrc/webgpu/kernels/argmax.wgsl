@@ -1,5 +1,8 @@
 // kFirst: the best entry of a slice, of the logits kSlice * workgroup.x ..., into entries[workgroup.x] of the sequence's kCount; else the
-// best of these, whose id becomes the sequence's token. workgroup.y is the sequence. Exact; ties go to the lower id.
+// best of these, whose id becomes the sequence's token: -1 if its logit is infinite or NaN. workgroup.y is the sequence. Exact; ties
+// go to the lower id.
+const kMinusInfinity = 0x007fffffu;  // the keys of these logits; NaN's is lower
+const kInfinity = 0xff800000u;
 var<workgroup> best: array<vec2<u32>, kWorkgroup>;
 
 @compute @workgroup_size(kWorkgroup)
@@ -28,7 +31,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (kFirst) {
       entries[sequence * kCount + workgroup.x] = best[0];
     } else {
-      tokens[sequence] = best[0].y;
+      tokens[sequence] = select(0xffffffffu, best[0].y, best[0].x > kMinusInfinity && best[0].x < kInfinity);
     }
   }
 }

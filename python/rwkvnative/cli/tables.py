@@ -21,7 +21,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: s
     for i, heading in enumerate(headings):
         cells = [row[i] for row in rows]
         numeric = any(cells) and all(set(cell) <= _NUMERIC for cell in cells)
-        table.add_column(Text(heading), justify="right" if numeric else "left")
+        table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")  # nothing is lost where it is narrow
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     if not stream.isatty():  # a file or a pipe gets whole lines, whatever their length

@@ -171,4 +171,4 @@ class Candidates:
 
 def not_usable(peak: float) -> RwkvError:
     """What is wrong with logits whose highest is `peak`."""
-    return RwkvError(f"[sampling] the model's logits are not finite (the highest is {peak}); its weights or the state are damaged")
+    return RwkvError(f"[sampling] the model's logits are not all finite (the highest is {peak}); its weights or the state are damaged")
