@@ -527,10 +527,10 @@ def test_damaged_logits_are_reported() -> None:
     for bad in (np.nan, np.inf):
         logits = np.zeros(300, np.float32)
         logits[5] = bad
-        with pytest.raises(RwkvError, match="not finite"):
+        with pytest.raises(RwkvError, match="not all finite"):
             Candidates.from_logits(logits)
     ids = np.arange(4, dtype=np.int32)
-    with pytest.raises(RwkvError, match="not finite"):
+    with pytest.raises(RwkvError, match="not all finite"):
         Candidates.from_top(ids, np.zeros(4, np.float32), math.nan, 300)
 
 
