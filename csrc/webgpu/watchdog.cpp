@@ -7,8 +7,9 @@
 namespace rwkvnative::webgpu {
 namespace {
 
-// About half of what the smallest do at best: integrated, discrete, and such as have subgroup matrices, with and without these.
-constexpr double kIntegrated = 2e11, kDiscrete = 5e11, kMatrices = 2e13, kBesideMatrices = 4e12;
+// Operations a second, about half of what the smallest do at best: integrated, and those with subgroup matrices (an M1 through Dawn);
+// discrete, and those with them, in them and beside.
+constexpr double kIntegrated = 2e11, kIntegratedMatrices = 1e12, kDiscrete = 5e11, kMatrices = 2e13, kBesideMatrices = 4e12;
 constexpr double kUploadedBytes = 2e9;
 
 uint32_t most_rows(const Device& device, const Cost& cost) {
@@ -19,8 +20,11 @@ uint32_t most_rows(const Device& device, const Cost& cost) {
 }  // namespace
 
 double slow_seconds(const Device& device, const Cost& cost, uint32_t rows) {
-  const double plain = device.matrix() ? kBesideMatrices : device.info().kind == DeviceKind::DiscreteGpu ? kDiscrete : kIntegrated;
-  const double rate = device.matrix() && cost.arithmetic == Arithmetic::F16 ? kMatrices : plain;
+  const bool matrices = device.matrix().has_value();
+  double rate = matrices ? kIntegratedMatrices : kIntegrated;
+  if (device.info().kind == DeviceKind::DiscreteGpu) {
+    rate = !matrices ? kDiscrete : cost.arithmetic == Arithmetic::F16 ? kMatrices : kBesideMatrices;
+  }
   return static_cast<double>(cost.row_operations) * rows / rate;
 }
 
