@@ -202,13 +202,14 @@ bool null_adapter_wanted() { return variable("RWKVNATIVE_WEBGPU_NULL") == "1"; }
 Options Options::from_environment() {
   Options options;
   const std::map<std::string_view, bool*> switches = {
-      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"f16", &options.half}, {"matrices", &options.matrices}, {"timestamps", &options.timestamps},
-      {"host-pointer", &options.host_pointer}, {"carry", &options.carry}, {"limits", &options.limits}};
+      {"subgroups", &options.subgroups}, {"dot4", &options.dot4}, {"f16", &options.half}, {"matrices", &options.matrices},
+      {"timestamps", &options.timestamps}, {"host-pointer", &options.host_pointer}, {"carry", &options.carry}, {"limits", &options.limits}};
   for_each_item(variable("RWKVNATIVE_WEBGPU_DISABLE"), ',', [&](const std::string& item) {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, f16, matrices, timestamps, host-pointer, carry or limits, got \"", item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, f16, matrices, timestamps, host-pointer, carry or limits, got \"",
+                  item, "\""));
     }
     *found->second = false;
   });

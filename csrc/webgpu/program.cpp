@@ -155,7 +155,7 @@ void DeviceProgram::encode_whole(EncoderHandle& encoder, std::span<const Sequenc
   const Device& device = *model_->device;
   const bool idle = std::all_of(flights_.begin(), flights_.end(), [](const Flight& f) { return f.ticket == 0; });
   const size_t n = compiled_.dispatches.size();
-  for (size_t begin = 0, share = kFirstShare; begin < n; share *= 4) {
+  for (size_t begin = 0, share = kFirstShare; begin < n; share = std::min(4 * share, n)) {
     const size_t end = end_of_submit(begin, idle && n - begin > 2 * share ? begin + share : n, work);
     WGPUComputePassDescriptor descriptor{};
     {
@@ -202,7 +202,7 @@ void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Seq
       if (run.unit != kNoUnit) stream.after(next, encoder);
       if (run.end - submitted < share || run.end == compiled_.dispatches.size()) continue;
       submit(run.end);
-      share *= 4;
+      share = std::min(4 * share, compiled_.dispatches.size());
     }
   } catch (...) {
     stream.forget();
