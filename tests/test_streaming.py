@@ -6,6 +6,7 @@ host memory, and staging buffers packed from the file each time.
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -175,6 +176,22 @@ def test_a_budget_that_is_too_small_names_the_least(model, resident):
     usual = open_engine(model)
     assert np.array_equal(engine.forward(tokens[:1], None, engine.new_state(), "last"),
                           usual.forward(tokens[:1], None, usual.new_state(), "last"))
+
+
+def test_no_submit_of_a_streamed_chunk_is_too_long(monkeypatch):
+    """By csrc/webgpu/watchdog.h's estimate: what is left of a layer that was too long for one submit counts in the next one too."""
+    model = build_model(n_embd=128, n_layer=8, n_ff=256, n_vocab=300, type="Q8_0", seed=31)
+    entries, data = model.packed()
+    monkeypatch.setenv("RWKVNATIVE_WEBGPU_MEMORY", str(named_least(model) * 8 // 7))
+    info = open_engine(model).info
+    streamed = info["layers"] - 1 - info["resident_layers"]  # the head is one, and is not in a chunk
+    products = [t for name, t in model.tensors.items() if re.match(r"blk.1.*(receptance|key|value|output)\.weight", name)]
+    operations = 2 * 16 * sum(math.prod(t.ne) for t in products)
+    seconds = min(operations / 2e11, info["streamed_bytes"] / (streamed + 1) / 2e9)  # of a layer: its products, its upload
+    assert streamed >= 4 and seconds > 15e-6, info
+    benchmark = _core.WebgpuBenchmark("rwkv7", config(model), entries, data, webgpu_devices.require("llvmpipe"), "int8")
+    got = benchmark.batch(f"submit_us={int(0.9e6 * seconds)}", sequences=1, rows=16, warm=0, n=1)["submits"]
+    assert got >= 3 * streamed  # its upload with the first dispatch, which is no product, and two for the products
 
 
 def test_profile_times_each_upload(model, resident, budgets):

@@ -137,11 +137,11 @@ double DeviceProgram::slow_seconds(const Dispatch& dispatch, const Work& work) c
   return webgpu::slow_seconds(*model_->device, dispatch.cost, of_head ? work.head_rows : work.rows);
 }
 
-// The end of those dispatches from `begin` on, up to `end`, that may be one submit: at least one.
-size_t DeviceProgram::end_of_submit(size_t begin, size_t end, const Work& work) const {
+// The end of those dispatches from `begin` on, up to `end`, that may be one submit, behind what takes `before` seconds: at least one.
+size_t DeviceProgram::end_of_submit(size_t begin, size_t end, const Work& work, double before) const {
   const double most = most_seconds(*model_->device);
-  if (slow_seconds_ * std::max(work.rows, work.head_rows) <= most) return end;
-  double seconds = slow_seconds(compiled_.dispatches[begin], work);
+  if (before + slow_seconds_ * std::max(work.rows, work.head_rows) <= most) return end;
+  double seconds = before + slow_seconds(compiled_.dispatches[begin], work);
   for (size_t i = begin + 1; i < end; ++i) {
     seconds += slow_seconds(compiled_.dispatches[i], work);
     if (seconds > most) return i;
@@ -183,19 +183,21 @@ void DeviceProgram::encode_streaming(EncoderHandle& encoder, std::span<const Seq
   try {
     for (const Run& run : compiled_.runs) {
       const uint32_t next = run.carries_next ? kNoUnit : run.next;
-      double of_run = run.unit == kNoUnit ? 0 : slow_upload_seconds(model_->weights->units()[run.unit].bytes);
+      const double upload = run.unit == kNoUnit ? 0 : slow_upload_seconds(model_->weights->units()[run.unit].bytes);
+      double of_run = upload;
       for (size_t i = run.begin; i < run.end; ++i) of_run += slow_seconds(compiled_.dispatches[i], work);
       if (seconds != 0 && seconds + of_run > most_seconds(*model_->device)) submit(run.begin);
-      seconds += of_run;
+      seconds += upload;
       if (run.unit != kNoUnit) stream.before(run.unit, next, encoder);
       for (size_t begin = run.begin, end; begin < run.end; begin = end) {
-        end = end_of_submit(begin, run.end, work);
         if (begin != run.begin) submit(begin);
+        end = end_of_submit(begin, run.end, work, seconds);
         WGPUComputePassDescriptor descriptor{};
         const PassHandle pass(dawn().CommandEncoderBeginComputePass(encoder.get(), &descriptor));
         for (size_t i = begin; i < end; ++i) {
           const Dispatch& dispatch = compiled_.dispatches[i];
           encode(pass.get(), dispatch, sequences, work, dispatch.carry && stream.carry(dispatch.carry));
+          seconds += slow_seconds(dispatch, work);
         }
         dawn().ComputePassEncoderEnd(pass.get());
       }

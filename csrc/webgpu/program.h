@@ -126,7 +126,7 @@ class DeviceProgram final : public Program {
   void bind_one_state(WGPUComputePassEncoder pass, const Dispatch& dispatch, const Sequence& sequence) const;
   void states_submitted(std::span<const Sequence> sequences);
   double slow_seconds(const Dispatch& dispatch, const Work& work) const;  // watchdog.h
-  size_t end_of_submit(size_t begin, size_t end, const Work& work) const;
+  size_t end_of_submit(size_t begin, size_t end, const Work& work, double before = 0) const;
   // All dispatches, in passes that begin once their weights are there. May submit the encoder and go on with another.
   void encode_whole(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
   void encode_streaming(EncoderHandle& encoder, std::span<const Sequence> sequences, const Work& work) const;
