@@ -26,6 +26,7 @@ from rwkvnative.bench.record import Report, Result, compare, read_report
 from rwkvnative.bench.subject import file_subject, random_subject
 from rwkvnative.cli import app
 from rwkvnative.errors import DeviceError, FileError, InputError
+from rwkvnative.gguf_file import GgufFile
 
 CEILINGS = {"read_bytes_per_second": 1e9, "dispatch_seconds": 1e-6, "int8_per_second": 4e9, "f16_per_second": 0.0,
             "f32_per_second": 1e9, "matrix_per_second": 0.0, "upload_bytes_per_second": 0.0}
@@ -213,6 +214,16 @@ def test_bench_json(gguf):
     assert all(len(r["seconds"]) == 2 and min(r["seconds"]) > 0 for r in report["results"])
     assert report["ceilings"]["read_bytes_per_second"] > 0 and report["ceilings"]["int8_per_second"] > 0
     assert "ceilings: reads" in got.stderr
+
+
+def test_a_damaged_model_is_not_timed(tmp_path):
+    """It makes no tokens: less work than would be counted."""
+    synthetic.make_model(tmp_path / "m.gguf", n_layer=1, n_vocab=300)
+    with GgufFile(tmp_path / "m.gguf") as file, open(tmp_path / "m.gguf", "r+b") as out:
+        out.seek(file.tensors["output_norm.bias"].offset)
+        out.write(np.float32(np.nan).tobytes())
+    got = invoke("-m", str(tmp_path / "m.gguf"), "--device", "cpu", "-p", "0", "-n", "4", "-r", "1", "--warm", "0")
+    assert got.exit_code == 2 and "not all finite" in got.stderr and got.stdout == ""
 
 
 def test_bench_table_and_comparison_with_itself(gguf, tmp_path):

@@ -471,12 +471,19 @@ def test_greedy_text_of_a_damaged_model(tmp_path: Path, where: str) -> None:
         (tmp_path / "damaged.gguf").write_bytes(data)
         return Model(tmp_path / "damaged.gguf", device)
 
-    for tensor, at, value, n in (("output_norm.bias", 0, np.nan, 0), ("output_norm.bias", 0, np.inf, 0), ("token_embd.weight", tokens[4] * 64, np.nan, 5)):
+    places = (("output_norm.bias", 0, np.nan, 0), ("output_norm.bias", 0, np.inf, 0), ("token_embd.weight", tokens[4] * 64, np.nan, 5))
+    for tensor, at, value, n in places:
         with damaged(tensor, at, value) as model:
             assert model.generate("hello", n, temperature=0).tokens == tokens[:n]
             for options in ({}, {"stop": "never"}, {"prompt": ["hello", "hello"]}, {"stream": True}):
                 with pytest.raises(RwkvError, match="not all finite"):
                     list(model.generate(**{"prompt": "hello", "max_tokens": 12, "temperature": 0} | options))
+            stream = model.generate("hello", 12, temperature=0, stream=True)
+            with pytest.raises(RwkvError):
+                list(stream)
+            read, expected = stream.result.state.numpy()[0], model.generate("hello", n, temperature=0).state.numpy()[0]
+            for got, wanted in zip(read, expected, strict=True):  # no token is read twice
+                np.testing.assert_allclose(got, wanted, rtol=1e-2, atol=1e-3)
         (tmp_path / "damaged.gguf").unlink()
 
 

@@ -65,6 +65,23 @@ def test_a_device_with_one_wrong_tensor_is_noticed(monkeypatch, tensor):
     assert [c["ok"] for c in report["checks"]] == [False]
 
 
+def test_a_device_without_logits_is_a_verdict(monkeypatch):
+    """Greedy decoding ends where logits are not finite."""
+
+    class NanPair(selftest._Pair):
+        def __init__(self, model, device, numerics):
+            super().__init__(model, device, numerics)
+            data = model.data.copy()
+            at = next(at for name, _, _, at, _ in model.tensors if name == "output_norm.bias")
+            data[at : at + 4] = np.frombuffer(np.float32(np.nan).tobytes(), np.uint8)
+            self.device = _core.Engine("rwkv7", model.config, model.tensors, data, device, 0, numerics)
+
+    monkeypatch.setattr(selftest, "_Pair", NanPair)
+    result = invoke("--device", "cpu", "--only", "greedy", "--json")
+    assert result.exit_code == 1, result.output
+    assert [(c["ok"], c["error"]) for c in json.loads(result.stdout)["checks"]] == [(False, 24.0)]
+
+
 def test_a_device_that_fails_is_a_verdict(monkeypatch):
     def fail(*_: object):
         raise selftest.RwkvError("[test] the device went away")

@@ -72,8 +72,8 @@ class Engine {
                         std::span<float> log_sum_exps);
 
   // Greedy decoding: feeds `token`, then the best next token, and so on, at most n times; on_token sees each new token and
-  // ends the run by returning false. Ends before a token that there is not, for logits that are not finite. The state then has seen
-  // `token` and every new token but the last one.
+  // ends the run by returning false. The state then has seen `token` and every new token but the last one. Ends before a token that
+  // there is not, for logits that are not finite: then the state may have seen the last one too.
   void greedy(int32_t token, State& state, size_t n, const std::function<bool(int32_t)>& on_token);
 
   // The same for several sequences, at most max_batch() of them: on_tokens sees each step's tokens, one for each sequence, while the

@@ -208,8 +208,8 @@ Options Options::from_environment() {
     const auto found = switches.find(item);
     if (found == switches.end()) {
       throw InputError(
-          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, f16, matrices, timestamps, host-pointer, carry or limits, got \"",
-                  item, "\""));
+          message("[webgpu] RWKVNATIVE_WEBGPU_DISABLE: expected subgroups, dot4, f16, matrices, timestamps, host-pointer, carry or limits, ",
+                  "got \"", item, "\""));
     }
     *found->second = false;
   });

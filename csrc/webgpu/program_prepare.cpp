@@ -76,7 +76,6 @@ void DeviceProgram::gather_table_rows(std::span<const Sequence> sequences) {
   for (size_t s = 0; s < sequences.size(); ++s) {
     const std::span<const int32_t> chosen(chosen_.data() + (sequences[s].tokens.empty() ? s : 0), 1);
     for (int32_t token : sequences[s].tokens.empty() ? chosen : sequences[s].tokens) {
-      token = std::max(token, 0);  // past a choice of none it does not matter
       table_rows_.resize(table_rows_.size() + row_bytes);
       pack_rows(table.type, table.ne0, table.data + static_cast<size_t>(token) * table.row_bytes, table.row_bytes, 1,
                 table_rows_.data() + table_rows_.size() - row_bytes);

@@ -41,7 +41,7 @@ Result DeviceProgram::unpack(Flight& flight, const std::byte* mapped) {
     std::memcpy(flight.ids.data(), mapped, flight.sequences * sizeof(int32_t));
     result.tokens = flight.ids;
     if (compiled_.table_rows) chosen_ = flight.ids;
-    for (int32_t& id : chosen_) id = std::max(id, 0);  // nothing to choose from: the caller stops here
+    for (int32_t& id : chosen_) id = std::max(id, 0);  // past a choice of none it does not matter
     return result;
   }
   if (shape_.readout == Readout::Candidates) {

@@ -327,7 +327,7 @@ class Engine:
     ) -> list[int]:
         """Up to n tokens, each the argmax after the one before. Ends after one of stop_ids, when callback(token) is false, or where
         there is no next one: the logits are not finite.
-        The state has then read `token` and all of the returned ones but the last."""
+        The state has then read `token` and all of the returned ones but the last; where there is no next one perhaps that too."""
 
 class OpRunner:
     """Some neighbouring ops of a model's plan on a device, for tests of single ops. rows: tokens that each sequence brings."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import secrets
 import threading
@@ -267,7 +266,8 @@ class _Run:
             if new and self._ends_at(token):
                 return
             if len(new) < n and chain is None:
-                raise not_usable(math.nan)
+                self._n_read = -1  # a device that makes one token after the other has read the last one too
+                raise not_usable()
             if chain is not None and len(new) < n:  # there is none to draw: the host knows why
                 self.chain.give_back(us[len(new) :])
                 token = self._host_step(token)

@@ -10,7 +10,6 @@ one to read and one to write, so that a step can be repeated for a sampler that 
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -356,7 +355,7 @@ class Scheduler:
 
     def _accept(self, place: _Place, token: int) -> bool:
         if token < 0:
-            error = not_usable(math.nan)
+            error = not_usable()
             error.add_note(f"while choosing a token of prompt {place.index}")
             raise error
         place.run.chain.accept(token)

@@ -209,7 +209,8 @@ def _greedy(model: RandomModel, device: str) -> float:
         token = int(engine.forward(np.array([token], np.int32), state, state, "last").argmax())
         expected.append(token)
     tokens = engine.greedy(3, engine.new_state(), 24, np.array([], np.int32))
-    return float(sum(a != b for a, b in zip(tokens, expected, strict=True)))
+    same = sum(a == b for a, b in zip(tokens, expected, strict=False))  # fewer tokens: its logits are no numbers
+    return float(len(expected) - same)
 
 
 def _states(model: RandomModel, device: str) -> float:

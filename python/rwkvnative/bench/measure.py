@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _core
 from ..errors import InputError
+from ..sampling.candidates import not_usable
 from .subject import Subject, Work
 
 __all__ = ["Test", "run_test", "tests", "warm_up"]
@@ -66,7 +67,7 @@ def tests(prompts: list[int], generates: list[int], batches: list[int]) -> list[
 
 
 def runner(engine: _core.Engine, test: Test) -> Callable[[], None]:
-    """A function that runs the test once, on states that it keeps."""
+    """A function that runs the test once, on states that it keeps. It raises RwkvError for logits that are not finite."""
     n_vocab = engine.info["n_vocab"]
     if test.batch > 1:
         return _batch_runner(engine, test)
@@ -77,7 +78,8 @@ def runner(engine: _core.Engine, test: Test) -> Callable[[], None]:
         engine.forward(prompt, None, state, "last")
 
     def decode() -> None:
-        engine.greedy(1, state, test.n, _NO_TOKENS)
+        if len(engine.greedy(1, state, test.n, _NO_TOKENS)) < test.n:  # less work than is counted
+            raise not_usable()
 
     return prefill if test.kind == "prefill" else decode
 

@@ -169,6 +169,7 @@ class Candidates:
         return min(index, len(running) - 1)  # rounding of the last sum
 
 
-def not_usable(peak: float) -> RwkvError:
-    """What is wrong with logits whose highest is `peak`."""
-    return RwkvError(f"[sampling] the model's logits are not all finite (the highest is {peak}); its weights or the state are damaged")
+def not_usable(peak: float | None = None) -> RwkvError:
+    """What is wrong with logits whose highest is `peak`; None: only the device knows."""
+    highest = "" if peak is None else f" (the highest is {peak})"
+    return RwkvError(f"[sampling] the model's logits are not all finite{highest}; its weights or the state are damaged")
