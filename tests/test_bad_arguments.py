@@ -84,6 +84,7 @@ BAD: list[tuple[str, Callable[[Model], object], str]] = [
     ("a path that is no text", lambda m: Model("\ud800", "cpu"), r"path: expected a path, got '\\ud800'"),
     ("a state's path that is no text", lambda m: m.new_state().save("\ud800"), "expected a path"),
     ("a name that a terminal obeys", lambda m: Model("a\x1b[2J\nb", "cpu"), r"\[gguf\] a\\x1b\[2J\\nb: no such file"),
+    ("a folder that a terminal obeys", lambda m: m.new_state().save("a\x1b[2J/b"), r"\[state\] a\\x1b\[2J/b: .*no such folder: .*\\x1b\[2J$"),
     ("a name that is too long", lambda m: quantize_file(m.path, "x" * 300, "f16", lambda *_: 1 / 0), "File name too long"),
     ("stop of bytes", generate(stop=b"\n"), r"\[generate\] stop: expected text, a token id, or a list of them, got bytes"),
     ("samplers", generate(samplers=5), "samplers: expected a list"),

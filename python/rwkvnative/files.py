@@ -38,23 +38,24 @@ def check_writable(path: Any, where: str) -> str:
     InputError for what is no path; FileError for a folder that is not there or not ours, or for something there that is no file.
     """
     text = check_path(path, where)
+    refused = f"{where} {printable(text)}: cannot write:"
     try:
         folder = os.path.dirname(os.path.realpath(text))
     except OSError as error:  # a relative path, in a working directory that is gone
-        raise FileError(f"{where} {text}: cannot write: {error.strerror or error}") from None
+        raise FileError(f"{refused} {error.strerror or error}") from None
     if not os.path.isdir(folder):
-        raise FileError(f"{where} {text}: cannot write: no such folder: {folder}")
+        raise FileError(f"{refused} no such folder: {printable(folder)}")
     if not os.access(folder, os.W_OK):
-        raise FileError(f"{where} {text}: cannot write: no permission to write in {folder}")
+        raise FileError(f"{refused} no permission to write in {printable(folder)}")
     try:
         mode = os.stat(text).st_mode
     except FileNotFoundError:
         return text
     except OSError as error:  # a name that is too long, say
-        raise FileError(f"{where} {text}: cannot write: {error.strerror or error}") from None
+        raise FileError(f"{refused} {error.strerror or error}") from None
     if not stat.S_ISREG(mode):  # os.replace would put a file in the place of a device or a pipe
         what = "a directory" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-        raise FileError(f"{where} {text}: cannot write: expected the path of a file to write, got {what}")
+        raise FileError(f"{refused} expected the path of a file to write, got {what}")
     return text
 
 
@@ -107,4 +108,4 @@ class NewFile:
                 pass  # it is in its place, or the folder is gone
 
     def _failure(self, error: OSError) -> FileError:
-        return FileError(f"{self._where} {self._path}: cannot write: {error.strerror or error}")
+        return FileError(f"{self._where} {printable(self._path)}: cannot write: {error.strerror or error}")
