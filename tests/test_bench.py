@@ -202,6 +202,16 @@ def test_a_random_model_that_memory_cannot_hold_says_what_it_needs(monkeypatch):
         random_model("2.9b:q4_k_m")
 
 
+def test_a_random_model_that_the_process_may_not_take(monkeypatch):
+    """Where there is no telling before: the system's refusal is named as what it is."""
+    monkeypatch.setattr(random_model_module, "available_memory", lambda: None)
+    monkeypatch.setitem(SIZES, "endless", random_model_module.Size(1, 2**20, (32, 32, 32, 32), n_vocab=2**38))  # 2 EB
+    with pytest.raises(MemoryError, match="GB for a random model: "):
+        random_model("endless:f32")
+    done = invoke("--device", "cpu", "--random", "endless:f32")
+    assert done.exit_code == 2 and "error: out of memory: " in done.stderr
+
+
 # ---- the command ----
 
 

@@ -107,7 +107,8 @@ def random_model(spec: str, seed: int = 0) -> RandomModel:
     """The model that ``SIZE:TYPE`` names, for instance ``2.9b:q4_k_m``: a key of `SIZES` and one of `quantize.FILE_TYPES`; without a
     type q4_k_m. Its LoRAs are F16, that of the decay F32, as the converter writes them.
 
-    InputError for an unknown name, or where this machine's memory cannot hold the model.
+    InputError for an unknown name, or where this machine's memory cannot hold the model; MemoryError where the process may not take
+    that much.
     """
     size_name, size, file_type, shapes = _named(spec)
     total = _total_bytes(shapes)
@@ -175,10 +176,14 @@ def _fill(name: str, size: Size, file_type: str, shapes: list[_Entry], patterns:
 
 
 def _own_pages(n_bytes: int) -> npt.NDArray[np.uint8]:
-    """Zeros, uint8 [n_bytes], in pages of their own as those of a file are: Metal takes them without a copy, but nothing of malloc's."""
-    if not hasattr(mmap, "MAP_ANONYMOUS"):
-        return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8)
-    pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Zeros, uint8 [n_bytes], in pages of their own as those of a file are: Metal takes them without a copy, but nothing of malloc's.
+    MemoryError where the system gives none."""
+    try:
+        if not hasattr(mmap, "MAP_ANONYMOUS"):
+            return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8)
+        pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:  # which would read as a file's
+        raise MemoryError(f"{n_bytes / 1e9:.1f} GB for a random model: {error.strerror}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):  # as numpy does
         with contextlib.suppress(OSError):
             pages.madvise(mmap.MADV_HUGEPAGE)
