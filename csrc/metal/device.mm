@@ -26,6 +26,7 @@ bool is_usable(id<MTLDevice> device, std::string& why) {
 
 // The system's default device. Without a window server (ssh, launchd) there may be none, and the GPU is listed nonetheless.
 Owned<id<MTLDevice>> find_device() {
+  const AutoreleasePool pool;
   Owned<id<MTLDevice>> device(MTLCreateSystemDefaultDevice());
   if (device) return device;
   const Owned<NSArray*> all(MTLCopyAllDevices());

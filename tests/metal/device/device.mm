@@ -177,11 +177,13 @@ bool of_malloc(const void* bytes, NSUInteger length) {
 @end
 
 id<MTLDevice> MTLCreateSystemDefaultDevice(void) {
+  soft_use_pool();
   const bool has_default = soft_options().device != "none" && soft_options().device != "ssh";
   return has_default ? [[SoftDevice alloc] init] : nil;
 }
 
 NSArray* MTLCopyAllDevices(void) {
+  soft_use_pool();
   id<MTLDevice> device = soft_options().device == "none" ? nil : [[SoftDevice alloc] init];
   NSArray* devices = device ? [[NSArray alloc] initWithObjects:&device count:1] : [[NSArray alloc] init];
   [device release];
