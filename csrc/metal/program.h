@@ -113,6 +113,10 @@ class DeviceProgram final : public Program {
   void prepare_bias(std::span<const Sequence> sequences, Flight& flight);
   void prepare_states(std::span<const Sequence> sequences, Flight& flight);
   Flight& free_flight();
+  // Whether the submit brings it anything to do; the driver drops an encoder without work, with its label and its samples.
+  static bool has_work(const Dispatch& dispatch, const Flight& flight) {
+    return dispatch.grid != Grid::Bias || flight.work.bias != 0;
+  }
   void encode(const CommandBuffer& commands, size_t begin, size_t end, const Flight& flight) const;
   void submitted(std::span<const Sequence> sequences);
   Result unpack(Flight& flight);

@@ -242,7 +242,7 @@ void DeviceProgram::Encoding::bind(const Binding& binding) {
 
 void DeviceProgram::Encoding::add(const Dispatch& dispatch) {
   const Work& work = flight_.work;
-  if (dispatch.grid == Grid::Bias && work.bias == 0) return;
+  if (!has_work(dispatch, flight_)) return;
   if (concurrent_ && dispatch.after_all) [encoder_ memoryBarrierWithScope:MTLBarrierScopeBuffers];
   if (kernel_ != dispatch.kernel) [encoder_ setComputePipelineState:dispatch.kernel->pipeline.get()];
   kernel_ = dispatch.kernel;
@@ -298,7 +298,7 @@ void DeviceProgram::submitted(std::span<const Sequence> sequences) {
 // Dispatches into an encoder; where it is of one only, that is its name.
 void DeviceProgram::encode(const CommandBuffer& commands, size_t begin, size_t end, const Flight& flight) const {
   const Dispatch& first = compiled_.dispatches[begin];
-  if (end - begin == 1 && first.grid == Grid::Bias && flight.work.bias == 0) return;
+  if (end - begin == 1 && !has_work(first, flight)) return;
   id<MTLComputeCommandEncoder> encoder = [commands.get() computeCommandEncoderWithDispatchType:MTLDispatchTypeConcurrent];
   if (encoder == nil)
     throw DeviceError(message("[metal] ", model_->device->info().name, ": it gives no compute encoder"));

@@ -35,7 +35,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
       counters != nil ? timestamps(flight, counters, times.uploads) : one_by_one(flight, times.uploads);
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
-    if (dispatch.grid == Grid::Bias && flight.work.bias == 0) continue;
+    if (!has_work(dispatch, flight)) continue;
     const bool of_head =
         dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
     const uint32_t rows = of_head ? flight.work.head_rows : flight.work.rows;
@@ -82,6 +82,7 @@ std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounte
     if (run.unit != kNoUnit) time_upload(run, uploads);
     const CommandBuffer commands = device.create_command_buffer("profile");
     for (size_t i = run.begin; i < run.end; ++i) {
+      if (!has_work(compiled_.dispatches[i], flight)) continue;
       MTLComputePassDescriptor* pass = [MTLComputePassDescriptor computePassDescriptor];
       MTLComputePassSampleBufferAttachmentDescriptor* samples =
           [[pass sampleBufferAttachments] objectAtIndexedSubscript:0];
@@ -110,11 +111,17 @@ std::vector<double> DeviceProgram::timestamps(const Flight& flight, id<MTLCounte
   std::vector<double> microseconds;
   for (size_t r = 0; r < compiled_.runs.size(); ++r) {
     const Run& run = compiled_.runs[r];
-    const auto begin = ticks.begin() + static_cast<ptrdiff_t>(2 * run.begin), end = ticks.begin() + static_cast<ptrdiff_t>(2 * run.end);
-    const auto [first, last] = std::minmax_element(begin, end);
-    const double scale = *last > *first ? 1e6 * seconds[r] / static_cast<double>(*last - *first) : 0.0;
-    for (auto pair = begin; pair != end; pair += 2)
-      microseconds.push_back(pair[1] > pair[0] ? scale * static_cast<double>(pair[1] - pair[0]) : 0.0);
+    uint64_t first = UINT64_MAX, last = 0;
+    for (size_t i = run.begin; i < run.end; ++i) {
+      if (!has_work(compiled_.dispatches[i], flight)) continue;  // nothing was sampled
+      first = std::min({first, ticks[2 * i], ticks[2 * i + 1]});
+      last = std::max({last, ticks[2 * i], ticks[2 * i + 1]});
+    }
+    const double scale = last > first ? 1e6 * seconds[r] / static_cast<double>(last - first) : 0.0;
+    for (size_t i = run.begin; i < run.end; ++i) {
+      const uint64_t begin = ticks[2 * i], end = ticks[2 * i + 1];
+      microseconds.push_back(end > begin && has_work(compiled_.dispatches[i], flight) ? scale * static_cast<double>(end - begin) : 0.0);
+    }
   }
   return microseconds;
 }

@@ -109,8 +109,8 @@ id<MTLCounterSampleBuffer> soft_sample_buffer(MTLCounterSampleBufferDescriptor* 
   if (d->count_ == 0 || d->count_ > 4096) return fail("a sample buffer holds 1 to 4096 samples");
   SOFT_CHECK(d->mode_ == MTLStorageModeShared, "samples that resolveCounterRange: reads are shared");
   SoftSampleBuffer* buffer = [[SoftSampleBuffer alloc] init];
-  // What was never sampled.
-  buffer->samples_->assign(d->count_, ~uint64_t{0});
+  // What was never sampled, on Apple's GPUs.
+  buffer->samples_->assign(d->count_, 0);
   return buffer;
 }
 

@@ -27,6 +27,7 @@ struct Dispatch {
 struct Ordering {
   bool concurrent = false;
   uint64_t mark = 0;
+  bool works = false;  // it has a dispatch; else the driver drops the encoder, and takes no samples
 };
 
 uint32_t whole(NSUInteger n, NSUInteger unit) { return static_cast<uint32_t>((n + unit - 1) / unit); }
@@ -88,7 +89,7 @@ struct SoftComputeState {
   ordering->concurrent = type == MTLDispatchTypeConcurrent;
   SoftStep start;
   if (pass) soft_pass_samples(pass, buffer, start, state_->end_sample);
-  if (start) [buffer addStep:start];
+  if (start) [buffer addStep:[ordering, start] { return ordering->works ? start() : std::string(); }];
   // Encoders are ordered: the memory of all resources here is tracked by the driver.
   [buffer addStep:[ordering]() -> std::string {
     ordering->mark = msl_mark();
@@ -180,6 +181,7 @@ struct SoftComputeState {
     d->args.exact[c] = static_cast<uint32_t>(sizes[2][c]);
   }
   auto ordering = state_->ordering;
+  ordering->works = true;
   [state_->buffer addStep:[d, ordering] { return run(*d, *ordering); }];
 }
 - (void)dispatchThreadgroups:(MTLSize)groups threadsPerThreadgroup:(MTLSize)threads {
@@ -221,7 +223,7 @@ struct SoftComputeState {
 - (void)endEncoding {
   [self open];
   state_->ended = true;
-  if (state_->end_sample) [state_->buffer addStep:state_->end_sample];
+  if (state_->end_sample && state_->ordering->works) [state_->buffer addStep:state_->end_sample];
   [state_->buffer endEncoder:label_];
 }
 - (void)pushDebugGroup:(NSString*)name {

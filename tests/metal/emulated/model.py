@@ -57,6 +57,15 @@ def test_threads_on_one_engine(soft):
         assert_same(state, expected_state)
 
 
+def test_profile_of_decoding(soft):
+    """The dispatches' times are those of the step, though a dispatch (biases) has nothing to do and its encoder takes no samples."""
+    engine = open_engine(build_model(n_embd=64, n_layer=2, seed=2), "metal")
+    step = engine.profile(1, 1, 3, 0.0)
+    assert step["timestamps"] and len(step["ops"]) > 10 and "add_bias" not in [op["label"] for op in step["ops"]]
+    assert all(op["microseconds"] > 0 for op in step["ops"])
+    assert 0.1 < sum(op["microseconds"] for op in step["ops"]) / (1e6 * step["alone_seconds"]) < 10
+
+
 def test_auto_is_never_the_software_device(soft):
     with Model() as model:
         assert model.device != "metal:0"
