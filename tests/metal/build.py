@@ -208,6 +208,7 @@ def extension(root: Path = ROOT, metal: list[Path] | None = None, name: str = "p
 
     metal: objects to use for csrc/metal (mutants); name: the folder's.
     """
+    toolchain.claim(root)
     device, here = software_device(), build_of(root)
     objects = metal or metal_objects(root, here / "metal")
     depends = [*root.glob("csrc/**/*.h")]

@@ -20,6 +20,7 @@ def tools() -> None:
     if why := toolchain.unsupported():
         pytest.skip(why)
     if not toolchain.missing():
+        toolchain.tidy()
         return
     if os.environ.get("CI"):
         pytest.fail(toolchain.how_to_get())

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +32,9 @@ def build_of(root: Path) -> Path:
 
 
 OWN = build_of(ROOT)
+KERNELS = BUILD / "kernels"  # by the hash of their text
+
+_UNUSED_SECONDS = 30 * 24 * 3600
 
 CXX = "clang++-19"
 # The newest GCC with an Objective-C runtime, which GNUstep runs on.
@@ -66,12 +70,36 @@ def how_to_get() -> str:
     return f"missing: {', '.join(missing())}; get it with: bash {(HERE / 'setup.sh').relative_to(ROOT)}"
 
 
+def claim(root: Path) -> None:
+    """Notes which checkout build_of(root) belongs to, for tidy()."""
+    put(build_of(root) / "checkout", str(root))
+
+
+def tidy() -> None:
+    """Removes the builds of checkouts that are gone, and kernels and what else nobody has used for a month."""
+
+    def is_stale(path: Path) -> bool:
+        checkout = path / "checkout"
+        if checkout.exists():
+            return not (Path(checkout.read_text()) / "tests/metal").exists()
+        return path.stat().st_mtime < time.time() - _UNUSED_SECONDS
+
+    for path in [*BUILD.glob("*"), *KERNELS.glob("*")]:
+        with suppress(FileNotFoundError):  # another process tidies
+            if path == KERNELS or not is_stale(path):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
     """No other process is here under this name, and no other call of this process."""
     import fcntl  # not everywhere: see unsupported()
 
-    OWN.mkdir(parents=True, exist_ok=True)
+    claim(ROOT)
     with open(OWN / f"{name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         yield

@@ -24,7 +24,7 @@ from msl.table import generate
 from msl.tokens import MslError
 
 INCLUDE = Path(__file__).parent / "include"
-CACHE = toolchain.BUILD / "kernels"
+CACHE = toolchain.KERNELS
 
 _STANDARD_HEADERS = ("metal_stdlib", "metal_atomic", "metal_compute", "metal_simdgroup", "metal_simdgroup_matrix", "metal_math",
                      "metal_integer", "metal_geometric", "metal_relational", "metal_common", "metal_types", "metal_limits",
@@ -72,7 +72,7 @@ def compile_library(source: str, *, check: bool = False, include: tuple[Path, ..
     flags = [*_BASE, *_RUN, *(_CHECK if check else ("-O2",))]
     key = hashlib.sha256("\0".join([text, *flags, _environment()]).encode()).hexdigest()[:24]
     target = CACHE / f"{key}.so"
-    if not target.exists():
+    if not _in_use(target):
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
             built = Path(folder) / "kernels.so"
@@ -87,11 +87,20 @@ def remember(source: str, check: bool) -> None:
     for byte in (source + stamp() + ("check" if check else "")).encode():
         key = (key ^ byte) * 1099511628211 & 0xFFFFFFFFFFFFFFFF
     note = CACHE / f"{key:016x}"
-    if not note.exists() or not Path(note.read_text()).exists():
+    if not (_in_use(note) and _in_use(Path(note.read_text()))):
         path = compile_library(source, check=check)
         fresh = CACHE / f"{key:016x}.{os.getpid()}"
         fresh.write_text(str(path))
         os.replace(fresh, note)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether it is there, and then for longer: toolchain.tidy()."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _clang(arguments: list[str], text: str) -> str:

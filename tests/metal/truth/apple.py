@@ -49,7 +49,7 @@ def write_stubs() -> None:
 
 def compiler(target: str) -> list[str | Path]:
     """zig's clang with the declarations in reach; for TARGETS[0] the oldest that Apple has with the C++ that csrc is written in.
-    What a macOS of the target's version lacks of the C++ library is an error, as in Apple's."""
+    There, what a macOS of the target's version lacks of the C++ library is an error, as in Apple's."""
     oldest = [toolchain.FOLDER / "zig-llvm16/ziglang/zig", "c++"]
     newest = [toolchain.FOLDER / "venv/bin/python", "-m", "ziglang", "c++"]
     return [*(oldest if target == TARGETS[0] else newest), "-target", target, "-std=c++20", "-fblocks", "-O0", "-g0",
