@@ -64,8 +64,7 @@ void Compiler::make_runs() {
   double operations = 0;  // of the last run
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
-    const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles;
-    const double more = 1.0 * dispatch.cost.row_operations * (of_head ? head_rows() : shape_.rows);
+    const double more = 1.0 * dispatch.cost.row_operations * (is_of_head(dispatch.grid) ? head_rows() : shape_.rows);
     const bool too_long = dispatch.unit == kNoUnit && operations + more > 1e6 * tuning_.megaoperations;
     if (runs.empty() || runs.back().unit != dispatch.unit || too_long) {
       runs.push_back({.unit = dispatch.unit, .begin = i, .end = i});

@@ -25,6 +25,9 @@ enum class Grid {
   RangeSequences,  // once a StateRange: x, its sequences
 };
 
+// Whether a dispatch works on the rows that the head does, not on all rows of activations.
+inline bool is_of_head(Grid grid) { return grid == Grid::HeadRows || grid == Grid::HeadTiles || grid == Grid::Sequences; }
+
 // What a binding is, where it differs from submit to submit.
 enum class Source : uint8_t { Fixed, Submit, Sequences, Rows, Bias, Results, TableRows, StateIn, StateOut, Range, Window };
 

@@ -36,9 +36,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
     if (!has_work(dispatch, flight)) continue;
-    const bool of_head =
-        dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
-    const uint32_t rows = of_head ? flight.work.head_rows : flight.work.rows;
+    const uint32_t rows = is_of_head(dispatch.grid) ? flight.work.head_rows : flight.work.rows;
     times.ops.push_back({.label = dispatch.label,
                          .layer = dispatch.layer,
                          .microseconds = microseconds[i],

@@ -71,8 +71,7 @@ void Compiler::add_carries() {
         if (!can_carry(i)) continue;
         numbers.push_back(i);
         const Dispatch& dispatch = compiled_.dispatches[i];
-        const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles;
-        const double time = estimated_microseconds(dispatch.cost, of_head ? head_rows() : shape_.rows, shape_.sequences);
+        const double time = estimated_microseconds(dispatch.cost, is_of_head(dispatch.grid) ? head_rows() : shape_.rows, shape_.sequences);
         // Products of tiles fill the device: what copies beside them delays some of their workgroups.
         carriers.push_back({time, texts_[i].bindings == Bindings::Product ? tuning.carry_products / 100.0 : 1.0});
       }

@@ -133,8 +133,7 @@ void DeviceProgram::encode(WGPUComputePassEncoder pass, const Dispatch& dispatch
 }
 
 double DeviceProgram::slow_seconds(const Dispatch& dispatch, const Work& work) const {
-  const bool of_head = dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
-  return webgpu::slow_seconds(*model_->device, dispatch.cost, of_head ? work.head_rows : work.rows);
+  return webgpu::slow_seconds(*model_->device, dispatch.cost, is_of_head(dispatch.grid) ? work.head_rows : work.rows);
 }
 
 // The end of those dispatches from `begin` on, up to `end`, that may be one submit, behind what takes `before` seconds: at least one.

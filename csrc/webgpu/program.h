@@ -33,6 +33,9 @@ enum class Grid {
   StatesSequences,  // once a block of states: x * sequences
 };
 
+// Whether a dispatch works on the rows that the head does, not on all rows of activations.
+inline bool is_of_head(Grid grid) { return grid == Grid::HeadRows || grid == Grid::HeadTiles || grid == Grid::Sequences; }
+
 struct Dispatch {
   std::string label;
   const Kernel* kernel = nullptr;

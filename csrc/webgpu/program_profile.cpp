@@ -63,9 +63,7 @@ OpTimes DeviceProgram::profile(std::span<const Sequence> sequences) {
   for (size_t i = 0; i < compiled_.dispatches.size(); ++i) {
     const Dispatch& dispatch = compiled_.dispatches[i];
     if (dispatch.grid == Grid::Bias && work.bias == 0) continue;
-    const bool of_head =
-        dispatch.grid == Grid::HeadRows || dispatch.grid == Grid::HeadTiles || dispatch.grid == Grid::Sequences;
-    const uint32_t rows = of_head ? work.head_rows : work.rows;
+    const uint32_t rows = is_of_head(dispatch.grid) ? work.head_rows : work.rows;
     times.ops.push_back({.label = dispatch.label,
                          .layer = dispatch.layer,
                          .microseconds = microseconds[i],

@@ -1,8 +1,6 @@
 // kFirst: the best entry of a slice, of the logits kSlice * workgroup.x ..., into entries[workgroup.x] of the sequence's kCount; else the
 // best of these, whose id becomes the sequence's token: -1 if its logit is infinite or NaN. workgroup.y is the sequence. Exact; ties
 // go to the lower id.
-const kMinusInfinity = 0x007fffffu;  // the keys of these logits; NaN's is lower
-const kInfinity = 0xff800000u;
 var<workgroup> best: array<vec2<u32>, kWorkgroup>;
 
 @compute @workgroup_size(kWorkgroup)

@@ -50,7 +50,7 @@ fn draw_of(sequence: u32) -> Draw {
 }
 
 const kBanned = -1e30;      // python/rwkvnative/sampling/candidates.py
-const kUnusable = 0xff800000u;  // keys of +inf, and here of NaN, are no smaller
+const kUnusable = kInfinity;  // keys of +inf, and here of NaN, are no smaller
 
 // Word `at` of a sequence's keys.
 fn keys_word(sequence: u32, at: u32) -> u32 {

@@ -46,13 +46,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let least = max(sorted[kKeep - 1u].x, 1u);
   workgroupBarrier();
 
-  // -inf has key 0x007fffff; it and what comes after it add nothing.
+  // -inf and what comes after it add nothing.
   var sum = 0.0;
   for (var first = thread; first < kVocabulary; first += kAtOnce * kWorkgroup) {
     var keys: array<u32, kAtOnce>;
     for (var i = 0u; i < kAtOnce; i++) { keys[i] = key_of(sequence, first + i * kWorkgroup); }
     for (var i = 0u; i < kAtOnce; i++) {
-      if (keys[i] > 0x007fffffu) { sum += exp(key_logit(keys[i]) - key_logit(most)); }
+      if (keys[i] > kMinusInfinity) { sum += exp(key_logit(keys[i]) - key_logit(most)); }
       if (keys[i] >= least) {
         let at = atomicAdd(&collected, 1u);
         if (at < kSlice) { sorted[at] = vec2(keys[i], first + i * kWorkgroup); }
