@@ -25,6 +25,8 @@ inline constexpr uint32_t kInt8BlockValues = 256;
 inline constexpr float kVanishing = 1e-30f;
 constexpr uint32_t int8_blocks(uint32_t n) { return (n + kInt8BlockValues - 1) / kInt8BlockValues; }
 
+// Tokens that rows are multiplied with one after another, at most.
+inline constexpr uint32_t kMostDotTokens = 7;
 // Rows of a weight matrix that a matrix-matrix tile interleaves.
 inline constexpr uint32_t kTileRows = 16;
 
@@ -69,6 +71,9 @@ struct Kernels {
   void (*dot_f32)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const float* x,
                   size_t x_stride, uint32_t tokens, float* out, size_t out_stride, float* scratch);
 
+  // From how many tokens on a tile (below) takes less time than rows one after another, with int8 activations and with
+  // float32 ones; at most kMostDotTokens + 1.
+  uint32_t tile_tokens_int8, tile_tokens_f32;
   // kTileRows rows of a matrix, decoded and interleaved once for many tokens. `rows` may be less: the rest is zero.
   size_t (*tile_int8_bytes)(DType type, uint32_t n);
   void (*pack_tile_int8)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, std::byte* tile);

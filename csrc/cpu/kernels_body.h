@@ -3,6 +3,7 @@
 // instantiated under special compiler flags could be the copy that the linker keeps for every processor.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -222,11 +223,15 @@ void wkv7(const Wkv7Args& a) {
 
 // ---- the table ---------------------------------------------------------------------------------------------------------
 
+static_assert(kTileTokensInt8 <= rwkvnative::cpu::kMostDotTokens + 1 && kTileTokensF32 <= rwkvnative::cpu::kMostDotTokens + 1);
+
 constexpr rwkvnative::cpu::Kernels kKernels = {
     .name = kIsaName,
     .quantize = quantize,
     .dot_int8 = dot_int8,
     .dot_f32 = dot_f32,
+    .tile_tokens_int8 = kTileTokensInt8,
+    .tile_tokens_f32 = kTileTokensF32,
     .tile_int8_bytes = tile_int8_bytes,
     .pack_tile_int8 = pack_tile_int8,
     .multiply_tile_int8 = multiply_tile_int8,

@@ -6,27 +6,27 @@ namespace {
 // ---- one decoder per type ----------------------------------------------------------------------------------------------
 // A unit is 256 values: one super-block, or eight blocks of 32. Value = scale * code - minimum per group of 32 or 16.
 //   codes<c>(blocks)         codes of values 64c..64c+63, in order; unsigned ones are at most 63, signed ones any int8
-//   scales(blocks, s)        group 32: s[0..7] scales, s[8..15] minima
-//   scales(blocks, s, m)     group 16: s[0..15] scales, m[0..15] minima
+//   scales(blocks)           group 32: lanes 0-7 scales, 8-15 minima
+//   scales(blocks, s, m)     group 16: scales and minima
+
+RWKVNATIVE_INLINE B16 each_byte(uint8_t x) {
+  const uint32_t word = 0x01010101u * x;
+  return set_words(word, word, word, word);
+}
+
+// The 12 bytes of a block's packed six-bit numbers as the words 1 to 3.
+template <class Block>
+RWKVNATIVE_INLINE B16 packed_scales(const Block* b) {
+  static_assert(sizeof b->scales == 12 && offsetof(Block, scales) >= 4);
+  return load16(reinterpret_cast<const std::byte*>(b) + offsetof(Block, scales) - 4);
+}
 
 // Sub-block scales (8) and minima (8) of Q4_K and Q5_K, six bits each, as bytes.
-RWKVNATIVE_INLINE void six_bit_words(const uint8_t* packed, uint32_t* words) {
-  uint32_t a, b, c;
-  std::memcpy(&a, packed, 4);
-  std::memcpy(&b, packed + 4, 4);
-  std::memcpy(&c, packed + 8, 4);
-  words[0] = a & 0x3f3f3f3f;
-  words[1] = (c & 0x0f0f0f0f) | ((a >> 2) & 0x30303030);
-  words[2] = b & 0x3f3f3f3f;
-  words[3] = ((c >> 4) & 0x0f0f0f0f) | ((b >> 2) & 0x30303030);
-}
-RWKVNATIVE_INLINE void six_bit_scales(const uint8_t* packed, float d, float dmin, float* s) {
-  uint32_t words[4];
-  six_bit_words(packed, words);
-  uint8_t bytes[16];
-  std::memcpy(bytes, words, 16);
-  for (int i = 0; i < 8; ++i) s[i] = d * bytes[i];
-  for (int i = 8; i < 16; ++i) s[i] = dmin * bytes[i];
+template <class Block>
+RWKVNATIVE_INLINE B16 six_bit_bytes(const Block* b) {
+  const B16 packed = packed_scales(b);
+  const B16 high = shift_words<0, 2, 0, 2>(words<1, 1, 2, 2>(packed)), low = shift_words<0, 0, 0, 4>(words<3, 3, 3, 3>(packed));
+  return or_(and_(high, set_words(0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030)), and_(low, set_words(0, 0x0f0f0f0f, 0, 0x0f0f0f0f)));
 }
 
 template <class BlockType>
@@ -34,8 +34,9 @@ struct SixBitScales {
   using Block = BlockType;
   static constexpr uint32_t kBlocks = 1, kGroup = 32;
   static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    six_bit_scales(b->scales, half_to_f32(b->d), half_to_f32(b->dmin), s);
+  static RWKVNATIVE_INLINE F32x16 scales(const Block* b) {
+    static_assert(offsetof(Block, dmin) == offsetof(Block, d) + 2);
+    return mul(widen_unsigned(six_bit_bytes(b)), two_halves(&b->d));
   }
 };
 
@@ -49,7 +50,7 @@ struct Q4_K : SixBitScales<block_q4_k> {
 struct Q5_K : SixBitScales<block_q5_k> {
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    return or_(unpack32<0, 4>(b->qs + 32 * c, 15), shift_left<4>(unpack32<2 * c, 2 * c + 1>(b->qh, 1)));
+    return or_(unpack32<0, 4>(b->qs + 32 * c, 15), unpack32<2 * c - 4, 2 * c - 3>(b->qh, 16));
   }
 };
 
@@ -57,16 +58,15 @@ struct Q6_K {
   using Block = block_q6_k;
   static constexpr uint32_t kBlocks = 1, kGroup = 16;
   static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s, float* m) {
-    const float d = half_to_f32(b->d);
-    for (int i = 0; i < 16; ++i) s[i] = d * b->scales[i];
-    for (int i = 0; i < 16; ++i) m[i] = 32.0f * s[i];
+  static RWKVNATIVE_INLINE void scales(const Block* b, F32x16& s, F32x16& m) {
+    s = mul(widen_signed(load16(b->scales)), set1(half_to_f32(b->d)));
+    m = mul(s, set1(32.0f));
   }
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
     constexpr int half = c / 2, upper = c % 2;
     return or_(unpack64<4 * upper>(b->ql + 64 * half, 15),
-               shift_left<4>(unpack32<4 * upper, 4 * upper + 2>(b->qh + 32 * half, 3)));
+               unpack32<4 * upper - 4, 4 * upper - 2>(b->qh + 32 * half, 48));
   }
 };
 
@@ -74,10 +74,10 @@ struct Q2_K {
   using Block = block_q2_k;
   static constexpr uint32_t kBlocks = 1, kGroup = 16;
   static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s, float* m) {
-    const float d = half_to_f32(b->d), dmin = half_to_f32(b->dmin);
-    for (int i = 0; i < 16; ++i) s[i] = d * (b->scales[i] & 15);
-    for (int i = 0; i < 16; ++i) m[i] = dmin * (b->scales[i] >> 4);
+  static RWKVNATIVE_INLINE void scales(const Block* b, F32x16& s, F32x16& m) {
+    const B16 both = load16(b->scales), nibble = each_byte(15);
+    s = mul(widen_unsigned(and_(both, nibble)), set1(half_to_f32(b->d)));
+    m = mul(widen_unsigned(and_(shift_words<4, 4, 4, 4>(both), nibble)), set1(half_to_f32(b->dmin)));
   }
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
@@ -89,18 +89,18 @@ struct Q3_K {
   using Block = block_q3_k;
   static constexpr uint32_t kBlocks = 1, kGroup = 16;
   static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s, float* m) {
-    const float d = half_to_f32(b->d);
-    for (int i = 0; i < 16; ++i) {
-      const int low = (b->scales[i % 8] >> (4 * (i / 8))) & 15, high = (b->scales[8 + i % 4] >> (2 * (i / 4))) & 3;
-      s[i] = d * static_cast<float>((low | high << 4) - 32);
-    }
-    for (int i = 0; i < 16; ++i) m[i] = 4.0f * s[i];
+  static RWKVNATIVE_INLINE void scales(const Block* b, F32x16& s, F32x16& m) {
+    const B16 packed = packed_scales(b);
+    const B16 low = and_(shift_words<0, 0, 4, 4>(words<1, 2, 1, 2>(packed)), each_byte(15));
+    const B16 high = and_(shift_words<0, 2, 4, 6>(words<3, 3, 3, 3>(packed)), each_byte(3));
+    const F32x16 six = fma(widen_unsigned(high), set1(16.0f), widen_unsigned(low));
+    s = mul(sub(six, set1(32.0f)), set1(half_to_f32(b->d)));
+    m = mul(s, set1(4.0f));
   }
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
     return or_(unpack32<4 * (c % 2), 4 * (c % 2) + 2>(b->qs + 32 * (c / 2), 3),
-               shift_left<2>(unpack32<2 * c, 2 * c + 1>(b->hmask, 1)));
+               unpack32<2 * c - 2, 2 * c - 1>(b->hmask, 4));
   }
 };
 
@@ -108,13 +108,20 @@ struct IQ4_XS {
   using Block = block_iq4_xs;
   static constexpr uint32_t kBlocks = 1, kGroup = 32;
   static constexpr bool kSigned = true, kMinimum = false;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    const float d = half_to_f32(b->d);
-    for (int i = 0; i < 8; ++i) {
-      const int low = (b->scales_l[i / 2] >> (4 * (i % 2))) & 15, high = (b->scales_h >> (2 * i)) & 3;
-      s[i] = d * static_cast<float>((low | high << 4) - 32);
-    }
-    for (int i = 8; i < 16; ++i) s[i] = 0;
+  static RWKVNATIVE_INLINE F32x16 scales(const Block* b) {
+    // A nibble and a pair of bits to each byte, by halves.
+    uint32_t nibbles;
+    std::memcpy(&nibbles, b->scales_l, 4);
+    uint64_t low = nibbles, high = b->scales_h;
+    low = (low | low << 16) & 0x0000ffff0000ffff;
+    low = (low | low << 8) & 0x00ff00ff00ff00ff;
+    low = (low | low << 4) & 0x0f0f0f0f0f0f0f0f;
+    high = (high | high << 24) & 0x000000ff000000ff;
+    high = (high | high << 12) & 0x000f000f000f000f;
+    high = (high | high << 6) & 0x0303030303030303;
+    const uint64_t six = low | high << 4;
+    const B16 bytes = set_words(static_cast<uint32_t>(six), static_cast<uint32_t>(six >> 32), 0x20202020, 0x20202020);
+    return mul(sub(widen_unsigned(bytes), set1(32.0f)), set1(half_to_f32(b->d)));
   }
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
@@ -128,9 +135,8 @@ struct SmallSymmetric {
   using Block = BlockType;
   static constexpr uint32_t kBlocks = 8, kGroup = 32;
   static constexpr bool kSigned = offset == 0, kMinimum = offset != 0;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 0; i < 8; ++i) s[8 + i] = static_cast<float>(offset) * s[i];
+  static RWKVNATIVE_INLINE F32x16 scales(const Block* b) {
+    return mul(strided_halves<sizeof(Block)>(&b->d, &b->d), set2(1.0f, static_cast<float>(offset)));
   }
 };
 
@@ -140,9 +146,8 @@ struct SmallAffine {
   using Block = BlockType;
   static constexpr uint32_t kBlocks = 8, kGroup = 32;
   static constexpr bool kSigned = false, kMinimum = true;
-  static RWKVNATIVE_INLINE void scales(const Block* b, float* s) {
-    for (int i = 0; i < 8; ++i) s[i] = half_to_f32(b[i].d);
-    for (int i = 0; i < 8; ++i) s[8 + i] = -half_to_f32(b[i].m);
+  static RWKVNATIVE_INLINE F32x16 scales(const Block* b) {
+    return mul(strided_halves<sizeof(Block)>(&b->d, &b->m), set2(1.0f, -1.0f));
   }
 };
 
@@ -186,10 +191,7 @@ struct Q5_1 : SmallAffine<block_q5_1> {
 struct Q8_0 : SmallSymmetric<block_q8_0, 0> {
   template <int c>
   static RWKVNATIVE_INLINE B64 codes(const Block* b) {
-    int8_t both[64];
-    std::memcpy(both, b[2 * c].qs, 32);
-    std::memcpy(both + 32, b[2 * c + 1].qs, 32);
-    return load_bytes(both);
+    return load_bytes(b[2 * c].qs, b[2 * c + 1].qs);
   }
 };
 

@@ -15,8 +15,6 @@ struct Tokens {
 template <class Function>
 RWKVNATIVE_INLINE void for_tokens(uint32_t tokens, Function&& function) {
   uint32_t t = 0;
-  if constexpr (kDotTokens >= 8)
-    for (; t + 8 <= tokens; t += 8) function(Tokens<8>{}, t);
   if constexpr (kDotTokens >= 4)
     for (; t + 4 <= tokens; t += 4) function(Tokens<4>{}, t);
   for (; t + 2 <= tokens; t += 2) function(Tokens<2>{}, t);
@@ -33,48 +31,52 @@ RWKVNATIVE_INLINE void for_tile_tokens(uint32_t tokens, Function&& function) {
 }
 
 template <class Type, int c, int tokens>
-RWKVNATIVE_INLINE void dot_chunk(const typename Type::Block* b, const Int8Block* x, uint32_t n_units, const F32x16* scales,
+RWKVNATIVE_INLINE void dot_chunk(const typename Type::Block* b, const Int8Block* x, uint32_t n_units, const Lanes* scales,
                                  F32x16* total) {
   const B64 codes = Type::template codes<c>(b);
   for (int t = 0; t < tokens; ++t) {
     const B64 activations = load_bytes(x[t * n_units].q + 64 * c);
     const I32x16 products = Type::kSigned ? dot_signed(zero_i32(), codes, activations)
                                           : dot_unsigned(zero_i32(), codes, activations);
-    const F32x16 lanes = Type::kGroup == 32 ? expand8<c>(scales[t]) : expand4<c>(scales[t]);
-    total[t] = fma(to_float(products), lanes, total[t]);
+    const F32x16 scale = Type::kGroup == 32 ? expand8<c>(scales[t]) : expand4<c>(scales[t]);
+    total[t] = fma(to_float(products), scale, total[t]);
   }
 }
 
 template <class Type, int tokens>
 RWKVNATIVE_INLINE void dot_row(const std::byte* row, uint32_t n, const Int8Block* x, float* out, size_t out_stride) {
   const uint32_t n_units = blocks_of(n);
-  F32x16 total[tokens];
-  for (int t = 0; t < tokens; ++t) total[t] = zero();
+  // Sums side by side: one of them would wait for itself four times a unit.
+  constexpr int kChains = tokens == 1 ? 2 : 1;
+  F32x16 total[kChains][tokens];
+  for (auto& chain : total)
+    for (int t = 0; t < tokens; ++t) chain[t] = zero();
   for_units<Type>(row, n, [&](const typename Type::Block* b, uint32_t u) RWKVNATIVE_LAMBDA_INLINE {
-    alignas(64) float s[16];
-    F32x16 scales[tokens];
+    Lanes scales[tokens];
     if constexpr (Type::kGroup == 32) {
-      Type::scales(b, s);
-      const F32x16 both = load(s);
+      const F32x16 both = Type::scales(b);
       for (int t = 0; t < tokens; ++t) {
-        scales[t] = mul(both, load(x[t * n_units + u].d_sum32));
-        if (Type::kMinimum) total[t] = add_high_half(total[t], scales[t]);
+        const F32x16 of_token = mul(both, load(x[t * n_units + u].d_sum32));
+        if (Type::kMinimum) total[0][t] = add_high_half(total[0][t], of_token);
+        scales[t] = lanes(of_token);
       }
     } else {
-      alignas(64) float m[16];
-      Type::scales(b, s, m);
-      const F32x16 factors = load(s), minima = load(m);
+      F32x16 factors, minima;
+      Type::scales(b, factors, minima);
       for (int t = 0; t < tokens; ++t) {
-        scales[t] = mul(factors, load(x[t * n_units + u].d16));
-        total[t] = fma(minima, load(x[t * n_units + u].sum16), total[t]);
+        scales[t] = lanes(mul(factors, load(x[t * n_units + u].d16)));
+        total[0][t] = fma(minima, load(x[t * n_units + u].sum16), total[0][t]);
       }
     }
-    dot_chunk<Type, 0, tokens>(b, x + u, n_units, scales, total);
-    dot_chunk<Type, 1, tokens>(b, x + u, n_units, scales, total);
-    dot_chunk<Type, 2, tokens>(b, x + u, n_units, scales, total);
-    dot_chunk<Type, 3, tokens>(b, x + u, n_units, scales, total);
+    dot_chunk<Type, 0, tokens>(b, x + u, n_units, scales, total[0]);
+    dot_chunk<Type, 1, tokens>(b, x + u, n_units, scales, total[kChains - 1]);
+    dot_chunk<Type, 2, tokens>(b, x + u, n_units, scales, total[0]);
+    dot_chunk<Type, 3, tokens>(b, x + u, n_units, scales, total[kChains - 1]);
   });
-  for (int t = 0; t < tokens; ++t) out[t * out_stride] = sum(total[t]);
+  for (int t = 0; t < tokens; ++t) {
+    if constexpr (kChains == 2) total[0][t] = add(total[0][t], total[1][t]);
+    out[t * out_stride] = sum(total[0][t]);
+  }
 }
 
 void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, const Int8Block* x,
@@ -140,10 +142,13 @@ RWKVNATIVE_INLINE void decode_row(const std::byte* row, uint32_t n, float* out) 
     float s[16], m[16];
     int8_t codes[256];
     if constexpr (Type::kGroup == 32) {
-      Type::scales(b, s);
+      store(s, Type::scales(b));
       std::memcpy(m, s + 8, 8 * sizeof(float));
     } else {
-      Type::scales(b, s, m);
+      F32x16 scales, minima;
+      Type::scales(b, scales, minima);
+      store(s, scales);
+      store(m, minima);
     }
     store_bytes64(codes, Type::template codes<0>(b));
     store_bytes64(codes + 64, Type::template codes<1>(b));

@@ -33,11 +33,14 @@ void pack_unit(const typename Type::Block* b, uint32_t row, int8_t (*codes)[256]
   store_bytes64(codes[row] + 128, xor_(Type::template codes<2>(b), moved));
   store_bytes64(codes[row] + 192, xor_(Type::template codes<3>(b), moved));
   if constexpr (Type::kGroup == 32) {
-    Type::scales(b, scales[row]);
+    store(scales[row], Type::scales(b));
     if (Unit::kMoved)
       for (int i = 0; i < 8; ++i) scales[row][8 + i] = 128.0f * scales[row][i];
   } else {
-    Type::scales(b, scales[row], minima[row]);
+    F32x16 s, m;
+    Type::scales(b, s, m);
+    store(scales[row], s);
+    store(minima[row], m);
   }
 }
 
@@ -70,7 +73,7 @@ RWKVNATIVE_INLINE void pack_rows(TileUnit<Q4_K>& unit, const std::byte* first, s
   for (uint32_t row = 0; row < 16; ++row) {
     const auto* b = block_of_row<block_q4_k>(first, row_bytes, row);
     uint32_t of_row[4];
-    six_bit_words(b->scales, of_row);
+    store16(of_row, six_bit_bytes(b));
     for (int i = 0; i < 4; ++i) bytes[i][row] = of_row[i];
     d[row] = b->d;
     dmin[row] = b->dmin;

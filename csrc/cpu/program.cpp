@@ -8,8 +8,6 @@
 namespace rwkvnative::cpu {
 namespace {
 
-// From here on rows are decoded into tiles for all tokens, below it in registers for a few at a time.
-constexpr uint32_t kTileTokens = 6;
 constexpr uint32_t kChunkRows = 512;      // at most
 constexpr uint32_t kStripRows = 64;       // of a chunk, whose products wait to be added or activated
 constexpr uint32_t kChunksPerWorker = 8;  // enough that a slow worker does not hold up the others
@@ -270,18 +268,19 @@ CpuProgram::Product CpuProgram::product(TensorId weight, SlotId in, SlotId out, 
 }
 
 CpuProgram::ProductGroup CpuProgram::group(std::vector<Product> products) const {
-  ProductGroup group{.products = std::move(products), .chunks = {}, .tiles = {}};
+  ProductGroup group{.products = std::move(products), .int8 = {}, .f32 = {}};
   size_t bytes = 0;
   for (const Product& product : group.products) bytes += product.weight->bytes();
   const size_t chunk_bytes = bytes / (size_t{model_.pool.size()} * kChunksPerWorker) + 1;
   for (uint32_t p = 0; p < group.products.size(); ++p) {
     const Tensor& weight = *group.products[p].weight;
     const auto wanted = static_cast<uint32_t>(chunk_bytes / weight.row_bytes / 16 * 16);
-    const uint32_t rows = std::clamp(wanted, 16u, kChunkRows);
-    for (uint32_t begin = 0; begin < weight.ne1; begin += rows)
-      group.chunks.push_back({p, begin, std::min(begin + rows, weight.ne1)});
-    for (uint32_t begin = 0; begin < weight.ne1; begin += kTileRows)
-      group.tiles.push_back({p, begin, std::min(begin + kTileRows, weight.ne1)});
+    ProductGroup::Tasks& tasks = model_.uses_int8(weight) ? group.int8 : group.f32;
+    const auto cut = [&](std::vector<Task>& out, uint32_t rows) {
+      for (uint32_t begin = 0; begin < weight.ne1; begin += rows) out.push_back({p, begin, std::min(begin + rows, weight.ne1)});
+    };
+    cut(tasks.chunks, std::clamp(wanted, 16u, kChunkRows));
+    cut(tasks.tiles, kTileRows);
   }
   return group;
 }
@@ -312,24 +311,26 @@ void CpuProgram::quantize_inputs(Worker& worker, const ProductGroup& group, uint
 }
 
 void CpuProgram::multiply(Worker& worker, const ProductGroup& group, uint32_t rows) const {
-  if (rows < kTileTokens) {
-    worker.for_tasks(static_cast<uint32_t>(group.chunks.size()), [&](uint32_t i) {
-      multiply_chunk(worker, group.products[group.chunks[i].product], group.chunks[i], rows);
-    });
-  } else {
-    const auto n_tiles = static_cast<uint32_t>(group.tiles.size());
-    worker.for_tasks(n_tiles, [&](uint32_t i) {
-      const Product& product = group.products[group.tiles[i].product];
-      pack_tile(worker, product, group.tiles[i]);
-      const uint32_t next = i + model_.pool.size();  // as long as workers keep step
-      multiply_tile(worker, product, group.tiles[i], rows, next < n_tiles ? tile_bytes(group, next) : std::span<const std::byte>());
-    });
-  }
+  const bool int8_tiles = rows >= kernels_.tile_tokens_int8, f32_tiles = rows >= kernels_.tile_tokens_f32;
+  const std::vector<Task>& int8 = int8_tiles ? group.int8.tiles : group.int8.chunks;
+  const std::vector<Task>& f32 = f32_tiles ? group.f32.tiles : group.f32.chunks;
+  const auto n_int8 = static_cast<uint32_t>(int8.size()), n_tasks = n_int8 + static_cast<uint32_t>(f32.size());
+  const auto is_tile = [&](uint32_t i) { return i < n_int8 ? int8_tiles : f32_tiles; };
+  const auto task_at = [&](uint32_t i) -> const Task& { return i < n_int8 ? int8[i] : f32[i - n_int8]; };
+  worker.for_tasks(n_tasks, [&](uint32_t i) {
+    const Task& task = task_at(i);
+    const Product& product = group.products[task.product];
+    if (!is_tile(i)) return multiply_chunk(worker, product, task, rows);
+    pack_tile(worker, product, task);
+    const uint32_t next = i + model_.pool.size();  // as long as workers keep step
+    multiply_tile(worker, product, task, rows,
+                  next < n_tasks && is_tile(next) ? bytes_of(group, task_at(next)) : std::span<const std::byte>());
+  });
 }
 
 void CpuProgram::multiply_chunk(Worker& worker, const Product& product, const Task& task, uint32_t rows) const {
   const Tensor& weight = *product.weight;
-  float values[(kTileTokens - 1) * kStripRows];
+  float values[kMostDotTokens * kStripRows];
   for (uint32_t begin = task.begin; begin < task.end; begin += kStripRows) {
     const std::byte* bytes = weight.data + begin * weight.row_bytes;
     const uint32_t count = std::min(kStripRows, task.end - begin);
@@ -342,8 +343,7 @@ void CpuProgram::multiply_chunk(Worker& worker, const Product& product, const Ta
   }
 }
 
-std::span<const std::byte> CpuProgram::tile_bytes(const ProductGroup& group, uint32_t tile) {
-  const Task& task = group.tiles[tile];
+std::span<const std::byte> CpuProgram::bytes_of(const ProductGroup& group, const Task& task) {
   const Tensor& weight = *group.products[task.product].weight;
   return {weight.data + task.begin * weight.row_bytes, (task.end - task.begin) * weight.row_bytes};
 }

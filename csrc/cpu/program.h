@@ -37,11 +37,14 @@ class CpuProgram final : public Program {
   struct Task {  // some rows of one matrix
     uint32_t product, begin, end;
   };
-  // Matrices that run side by side, cut into tasks for one token and for many.
+  // Matrices that run side by side. A matrix is cut into chunks for few tokens, runs of rows of about equal bytes, and into
+  // tiles of kTileRows rows for many.
   struct ProductGroup {
     std::vector<Product> products;
-    std::vector<Task> chunks;  // for few tokens: runs of rows of about equal bytes
-    std::vector<Task> tiles;   // for many: kTileRows rows each
+    // Of those matrices whose products are taken in int8, and of the others.
+    struct Tasks {
+      std::vector<Task> chunks, tiles;
+    } int8, f32;
   };
   struct SequenceRows {
     uint32_t begin, end;
@@ -63,7 +66,7 @@ class CpuProgram final : public Program {
   void quantize_inputs(Worker& worker, const ProductGroup& group, uint32_t rows) const;
   void multiply(Worker& worker, const ProductGroup& group, uint32_t rows) const;
   void multiply_chunk(Worker& worker, const Product& product, const Task& task, uint32_t rows) const;
-  static std::span<const std::byte> tile_bytes(const ProductGroup& group, uint32_t tile);
+  static std::span<const std::byte> bytes_of(const ProductGroup& group, const Task& task);
   void pack_tile(Worker& worker, const Product& product, const Task& task) const;
   void multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows,
                      std::span<const std::byte> ahead) const;

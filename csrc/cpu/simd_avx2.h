@@ -2,10 +2,7 @@
 // two registers per value.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstdint>
-#include <cstring>
+#include "cpu/simd_x86.h"
 
 namespace {
 
@@ -15,6 +12,7 @@ constexpr const char* kIsaName = "avx2-vnni";
 constexpr const char* kIsaName = "avx2";
 #endif
 constexpr int kDotTokens = 2;
+constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 8;
 constexpr int kTokensAtOnce = 3;
 constexpr bool kOffsetSignedTile = false;
 
@@ -24,6 +22,8 @@ struct B64 { __m256i v[2]; };
 
 inline F32x16 zero() { return {{_mm256_setzero_ps(), _mm256_setzero_ps()}}; }
 inline F32x16 set1(float x) { return {{_mm256_set1_ps(x), _mm256_set1_ps(x)}}; }
+// Lanes 0-7 low, 8-15 high.
+inline F32x16 set2(float low, float high) { return {{_mm256_set1_ps(low), _mm256_set1_ps(high)}}; }
 inline F32x16 load(const float* p) { return {{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}}; }
 inline void store(float* p, F32x16 a) {
   _mm256_storeu_ps(p, a.v[0]);
@@ -38,8 +38,22 @@ inline __m256 load_bfloat8(const uint16_t* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 inline F32x16 load_bfloat(const uint16_t* p) { return {{load_bfloat8(p), load_bfloat8(p + 8)}}; }
-inline float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
-inline float half_to_f32(uint16_t bits) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
+// Lanes 0-7 p[0], 8-15 p[1].
+inline F32x16 two_halves(const uint16_t* p) {
+  const __m128 both = _mm_cvtph_ps(load_two_halves(p));
+  return {{_mm256_broadcastss_ps(both), _mm256_broadcastss_ps(_mm_movehdup_ps(both))}};
+}
+// Lanes 0-7 from `low` on, 8-15 from `high` on, `stride` bytes apart.
+template <size_t stride>
+inline F32x16 strided_halves(const uint16_t* low, const uint16_t* high) {
+  return {{_mm256_cvtph_ps(strided_halves8<stride>(low)), _mm256_cvtph_ps(strided_halves8<stride>(high))}};
+}
+inline F32x16 widen_unsigned(B16 a) {
+  return {{_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(a.v)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_unpackhi_epi64(a.v, a.v)))}};
+}
+inline F32x16 widen_signed(B16 a) {
+  return {{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(a.v)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_unpackhi_epi64(a.v, a.v)))}};
+}
 
 inline F32x16 add(F32x16 a, F32x16 b) { return {{_mm256_add_ps(a.v[0], b.v[0]), _mm256_add_ps(a.v[1], b.v[1])}}; }
 inline F32x16 sub(F32x16 a, F32x16 b) { return {{_mm256_sub_ps(a.v[0], b.v[0]), _mm256_sub_ps(a.v[1], b.v[1])}}; }
@@ -86,15 +100,22 @@ inline void store_bytes(int8_t* p, F32x16 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
 }
 
-template <int lane>
-inline __m256 lane8(F32x16 a) { return _mm256_permutevar8x32_ps(a.v[lane / 8], _mm256_set1_epi32(lane % 8)); }
-template <int c>
-inline F32x16 expand8(F32x16 a) { return {{lane8<2 * c>(a), lane8<2 * c + 1>(a)}}; }
-template <int c>
-inline F32x16 expand4(F32x16 a) {
-  return {{_mm256_blend_ps(lane8<4 * c>(a), lane8<4 * c + 1>(a), 0xf0),
-           _mm256_blend_ps(lane8<4 * c + 2>(a), lane8<4 * c + 3>(a), 0xf0)}};
+// In memory: a load that repeats a lane costs no shuffle.
+struct Lanes { alignas(32) float v[16]; };
+inline Lanes lanes(F32x16 a) {
+  Lanes out;
+  store(out.v, a);
+  return out;
 }
+template <int c>
+inline F32x16 expand8(const Lanes& a) { return {{_mm256_broadcast_ss(a.v + 2 * c), _mm256_broadcast_ss(a.v + 2 * c + 1)}}; }
+inline __m256 expand_pair(const float* p) {
+  double pair;
+  std::memcpy(&pair, p, 8);
+  return _mm256_permutevar_ps(_mm256_castpd_ps(_mm256_set1_pd(pair)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+}
+template <int c>
+inline F32x16 expand4(const Lanes& a) { return {{expand_pair(a.v + 4 * c), expand_pair(a.v + 4 * c + 2)}}; }
 
 inline __m256i load32(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 // Lane l: byte j of words[l], as a number.
@@ -133,10 +154,17 @@ inline B64 or_(B64 a, B64 b) { return {{_mm256_or_si256(a.v[0], b.v[0]), _mm256_
 inline B64 xor_(B64 a, B64 b) { return {{_mm256_xor_si256(a.v[0], b.v[0]), _mm256_xor_si256(a.v[1], b.v[1])}}; }
 template <int n>
 inline B64 shift_left(B64 a) { return {{_mm256_slli_epi16(a.v[0], n), _mm256_slli_epi16(a.v[1], n)}}; }
+inline B64 load_bytes(const void* low, const void* high) { return {{load32(low), load32(high)}}; }
+// To the right by n bits, to the left by -n.
+template <int n>
+inline __m256i shifted(__m256i x) {
+  if constexpr (n < 0) return _mm256_slli_epi16(x, -n);
+  else return _mm256_srli_epi16(x, n);
+}
 template <int low, int high>
 inline B64 unpack32(const uint8_t* p, uint8_t mask) {
   const __m256i x = load32(p), m = _mm256_set1_epi8(static_cast<char>(mask));
-  return {{_mm256_and_si256(_mm256_srli_epi16(x, low), m), _mm256_and_si256(_mm256_srli_epi16(x, high), m)}};
+  return {{_mm256_and_si256(shifted<low>(x), m), _mm256_and_si256(shifted<high>(x), m)}};
 }
 template <int shift>
 inline B64 unpack64(const uint8_t* p, uint8_t mask) {

@@ -2,16 +2,14 @@
 // B64 is 64 bytes; in an I32x16 made by a dot product, lane l holds the sum over bytes 4l..4l+3.
 #pragma once
 
-#include <immintrin.h>
-
-#include <cstdint>
-#include <cstring>
+#include "cpu/simd_x86.h"
 
 namespace {
 
 constexpr const char* kIsaName = "avx512-vnni";
 constexpr int kTokensAtOnce = 8;        // rows of activations that a matrix-matrix tile keeps in registers
-constexpr int kDotTokens = 8;           // tokens that share a decoded row: 2, 4 or 8
+constexpr int kDotTokens = 4;           // tokens that share a decoded row: 2 or 4
+constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 8;  // see Kernels
 constexpr bool kOffsetSignedTile = true;  // tiles hold signed codes as code + 128: vpdpbusd wants unsigned weights
 
 struct F32x16 { __m512 v; };
@@ -20,6 +18,10 @@ struct B64 { __m512i v; };
 
 inline F32x16 zero() { return {_mm512_setzero_ps()}; }
 inline F32x16 set1(float x) { return {_mm512_set1_ps(x)}; }
+// Lanes 0-7 low, 8-15 high.
+inline F32x16 set2(float low, float high) {
+  return {_mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high))};
+}
 inline F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
 inline F32x16 load_half(const uint16_t* p) {
@@ -29,8 +31,18 @@ inline F32x16 load_bfloat(const uint16_t* p) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
 }
-inline float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
-inline float half_to_f32(uint16_t bits) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
+// Lanes 0-7 p[0], 8-15 p[1].
+inline F32x16 two_halves(const uint16_t* p) {
+  const __m512i which = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+  return {_mm512_permutexvar_ps(which, _mm512_castps128_ps512(_mm_cvtph_ps(load_two_halves(p))))};
+}
+// Lanes 0-7 from `low` on, 8-15 from `high` on, `stride` bytes apart.
+template <size_t stride>
+inline F32x16 strided_halves(const uint16_t* low, const uint16_t* high) {
+  return {_mm512_cvtph_ps(_mm256_set_m128i(strided_halves8<stride>(high), strided_halves8<stride>(low)))};
+}
+inline F32x16 widen_unsigned(B16 a) { return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(a.v))}; }
+inline F32x16 widen_signed(B16 a) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(a.v))}; }
 
 inline F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -52,6 +64,9 @@ inline void store_bytes(int8_t* p, F32x16 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
 
+// What expand8 and expand4 repeat lanes of.
+using Lanes = F32x16;
+inline Lanes lanes(F32x16 a) { return a; }
 // Lanes 0-7 from lane 2c, 8-15 from lane 2c + 1.
 template <int c>
 inline F32x16 expand8(F32x16 a) {
@@ -93,12 +108,19 @@ inline B64 xor_(B64 a, B64 b) { return {_mm512_xor_si512(a.v, b.v)}; }
 // No bit may leave its byte.
 template <int n>
 inline B64 shift_left(B64 a) { return {_mm512_slli_epi16(a.v, n)}; }
-// (p[l] >> low) & mask for l < 32, then (p[l] >> high) & mask.
+inline B64 load_bytes(const void* low, const void* high) {
+  return {_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low))),
+                             _mm256_loadu_si256(static_cast<const __m256i*>(high)), 1)};
+}
+// (p[l] >> low) & mask for l < 32, then (p[l] >> high) & mask; shifts below zero are to the left, both or none.
 template <int low, int high>
 inline B64 unpack32(const uint8_t* p, uint8_t mask) {
   const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi16(low), _mm256_set1_epi16(high), 1);
-  return {_mm512_and_si512(_mm512_srlv_epi16(twice, shifts), _mm512_set1_epi8(static_cast<char>(mask)))};
+  constexpr bool left = low < 0;
+  static_assert(left == (high < 0));
+  const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi16(left ? -low : low), _mm256_set1_epi16(left ? -high : high), 1);
+  const __m512i moved = left ? _mm512_sllv_epi16(twice, shifts) : _mm512_srlv_epi16(twice, shifts);
+  return {_mm512_and_si512(moved, _mm512_set1_epi8(static_cast<char>(mask)))};
 }
 // (p[l] >> shift) & mask for l < 64.
 template <int shift>

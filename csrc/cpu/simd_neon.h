@@ -10,6 +10,7 @@ namespace {
 
 constexpr const char* kIsaName = "neon-dotprod";
 constexpr int kDotTokens = 2;
+constexpr uint32_t kTileTokensInt8 = 6, kTileTokensF32 = 6;  // not timed yet
 constexpr int kTokensAtOnce = 2;
 constexpr bool kOffsetSignedTile = false;
 
@@ -23,6 +24,10 @@ inline F32x16 set1(float x) {
   return out;
 }
 inline F32x16 zero() { return set1(0); }
+// Lanes 0-7 low, 8-15 high.
+inline F32x16 set2(float low, float high) {
+  return {{vdupq_n_f32(low), vdupq_n_f32(low), vdupq_n_f32(high), vdupq_n_f32(high)}};
+}
 inline F32x16 load(const float* p) {
   F32x16 out;
   for (int i = 0; i < 4; ++i) out.v[i] = vld1q_f32(p + 4 * i);
@@ -39,6 +44,28 @@ inline F32x16 load_half(const uint16_t* p) {
   F32x16 out;
   for (int i = 0; i < 4; ++i) out.v[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
   return out;
+}
+// Lanes 0-7 p[0], 8-15 p[1].
+inline F32x16 two_halves(const uint16_t* p) {
+  const float32x4_t a = vdupq_n_f32(half_to_f32(p[0])), b = vdupq_n_f32(half_to_f32(p[1]));
+  return {{a, a, b, b}};
+}
+// Lanes 0-7 from `low` on, 8-15 from `high` on, `stride` bytes apart.
+template <size_t stride>
+inline float32x4_t strided_halves4(const uint16_t* first) {
+  uint16x4_t x = vdup_n_u16(0);
+  const auto half = [&](size_t i) { return reinterpret_cast<const uint16_t*>(reinterpret_cast<const char*>(first) + i * stride); };
+  x = vld1_lane_u16(half(0), x, 0);
+  x = vld1_lane_u16(half(1), x, 1);
+  x = vld1_lane_u16(half(2), x, 2);
+  x = vld1_lane_u16(half(3), x, 3);
+  return vcvt_f32_f16(vreinterpret_f16_u16(x));
+}
+template <size_t stride>
+inline F32x16 strided_halves(const uint16_t* low, const uint16_t* high) {
+  const auto later = [](const uint16_t* p) { return reinterpret_cast<const uint16_t*>(reinterpret_cast<const char*>(p) + 4 * stride); };
+  return {{strided_halves4<stride>(low), strided_halves4<stride>(later(low)), strided_halves4<stride>(high),
+           strided_halves4<stride>(later(high))}};
 }
 inline F32x16 load_bfloat(const uint16_t* p) {
   F32x16 out;
@@ -113,6 +140,41 @@ inline void store_bytes(int8_t* p, F32x16 a) {
   vst1q_s8(p, vcombine_s8(vqmovn_s16(vcombine_s16(words[0], words[1])), vqmovn_s16(vcombine_s16(words[2], words[3]))));
 }
 
+struct B16 { uint8x16_t v; };
+inline B16 load16(const void* p) { return {vld1q_u8(static_cast<const uint8_t*>(p))}; }
+inline void store16(void* p, B16 a) { vst1q_u8(static_cast<uint8_t*>(p), a.v); }
+inline uint32x4_t four_words(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  return vcombine_u32(vcreate_u32(a | static_cast<uint64_t>(b) << 32), vcreate_u32(c | static_cast<uint64_t>(d) << 32));
+}
+inline B16 set_words(uint32_t a, uint32_t b, uint32_t c, uint32_t d) { return {vreinterpretq_u8_u32(four_words(a, b, c, d))}; }
+inline B16 and_(B16 a, B16 b) { return {vandq_u8(a.v, b.v)}; }
+inline B16 or_(B16 a, B16 b) { return {vorrq_u8(a.v, b.v)}; }
+// The four words named.
+template <int a, int b, int c, int d>
+inline B16 words(B16 x) {
+  constexpr auto bytes = [](uint32_t word) { return 0x03020100u + 0x04040404u * word; };
+  return {vqtbl1q_u8(x.v, vreinterpretq_u8_u32(four_words(bytes(a), bytes(b), bytes(c), bytes(d))))};
+}
+// Each word shifted to the right by its own number of bits.
+template <int a, int b, int c, int d>
+inline B16 shift_words(B16 x) {
+  const int32x4_t left = vnegq_s32(vreinterpretq_s32_u32(four_words(a, b, c, d)));
+  return {vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x.v), left))};
+}
+inline F32x16 widen_unsigned(B16 a) {
+  const uint16x8_t low = vmovl_u8(vget_low_u8(a.v)), high = vmovl_u8(vget_high_u8(a.v));
+  return {{vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
+           vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(high)))}};
+}
+inline F32x16 widen_signed(B16 a) {
+  const int8x16_t x = vreinterpretq_s8_u8(a.v);
+  const int16x8_t low = vmovl_s8(vget_low_s8(x)), high = vmovl_s8(vget_high_s8(x));
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
+
+using Lanes = F32x16;
+inline Lanes lanes(F32x16 a) { return a; }
 template <int c>
 inline F32x16 expand8(F32x16 a) {
   const float32x4_t first = vdupq_laneq_f32(a.v[2 * c / 4], 2 * c % 4);
@@ -175,9 +237,14 @@ inline B64 shift_left(B64 a) {
   for (int i = 0; i < 4; ++i) out.v[i] = vshlq_n_u8(a.v[i], n);
   return out;
 }
+inline B64 load_bytes(const void* low, const void* high) {
+  const auto *a = static_cast<const uint8_t*>(low), *b = static_cast<const uint8_t*>(high);
+  return {{vld1q_u8(a), vld1q_u8(a + 16), vld1q_u8(b), vld1q_u8(b + 16)}};
+}
 template <int n>
 inline uint8x16_t shifted(uint8x16_t x, uint8_t mask) {
   if constexpr (n > 0) x = vshrq_n_u8(x, n);
+  if constexpr (n < 0) x = vshlq_n_u8(x, -n);
   return vandq_u8(x, vdupq_n_u8(mask));
 }
 template <int low, int high>
