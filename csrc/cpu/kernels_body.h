@@ -89,12 +89,14 @@ void quantize(const float* x, uint32_t n, Int8Block* out) {
       }
       const float largest = highest(max(abs(a), abs(b)));
       const bool vanishes = largest < kVanishing;
-      const float d = vanishes ? 0.0f : largest / 127.0f;
       const F32x16 inverse = set1(vanishes ? 0.0f : 127.0f / largest);
       const F32x16 qa = round(mul(a, inverse)), qb = round(mul(b, inverse));
       store_bytes(out->q + g * 32, qa);
       store_bytes(out->q + g * 32 + 16, qb);
-      const float sum_a = -d * sum(qa), sum_b = -d * sum(qb);
+      const float codes_a = sum(qa), codes_b = sum(qb);
+      // A largest of values does not see each NaN, their sum does; infinity times `inverse` is one.
+      const float d = (vanishes ? 0.0f : largest / 127.0f) + 0.0f * (codes_a + codes_b);
+      const float sum_a = -d * codes_a, sum_b = -d * codes_b;
       out->d_sum32[g] = d;
       out->d_sum32[8 + g] = sum_a + sum_b;
       out->d16[2 * g] = out->d16[2 * g + 1] = d;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "cpu/kernels.h"
@@ -18,9 +19,13 @@ void quantize(const float* x, uint32_t n, Int8Block* out) {
     for (uint32_t g = 0; g < 8; ++g) {
       const uint32_t begin = block * kInt8BlockValues + g * 32, end = std::min(begin + 32, n);
       float largest = 0;
-      for (uint32_t i = begin; i < end; ++i) largest = std::max(largest, std::fabs(x[i]));
-      const bool vanishes = largest < kVanishing;
-      const float d = vanishes ? 0.0f : largest / 127.0f;
+      bool finite = true;
+      for (uint32_t i = begin; i < end; ++i) {
+        largest = std::max(largest, std::fabs(x[i]));
+        finite = finite && std::isfinite(x[i]);
+      }
+      const bool vanishes = largest < kVanishing || !finite;
+      const float d = !finite ? std::numeric_limits<float>::quiet_NaN() : vanishes ? 0.0f : largest / 127.0f;
       int32_t sums[2] = {0, 0};
       for (uint32_t i = begin; i < end; ++i) {
         const int32_t q = vanishes ? 0 : static_cast<int32_t>(std::lrint(x[i] * (127.0f / largest)));

@@ -133,6 +133,28 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
   }
 }
 
+// What is not finite must not come out as a number, wherever among the values it is.
+void test_not_finite(const Kernels& kernels, const DTypeTraits& type) {
+  constexpr uint32_t n = 256, rows = 16;
+  const Matrix matrix(type, n, rows);
+  for (const float value : {NAN, INFINITY, -INFINITY})
+    for (uint32_t at : {0u, 9u, 31u, 100u, 255u})
+      for (const bool alone : {false, true}) {
+        std::vector<float> x = alone ? std::vector<float>(n) : normal(n);
+        x[at] = value;
+        const auto blocks = quantized(kernels, x, n, 1);
+        std::vector<float> dot(rows), tiled(kTileRows);
+        kernels.dot_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, blocks.data(), 1, dot.data(), rows);
+        std::vector<std::byte> tile(kernels.tile_int8_bytes(type.type, n));
+        kernels.pack_tile_int8(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, tile.data());
+        kernels.multiply_tile_int8(type.type, tile.data(), n, blocks.data(), 1, tiled.data(), kTileRows, {});
+        bool lost = false;
+        for (uint32_t i = 0; i < rows; ++i) lost = lost || std::isfinite(dot[i]) || std::isfinite(tiled[i]);
+        if (lost) std::printf("FAILED %s %s: %g at %u became a number\n", kernels.name, type.name, value, at);
+        ++(lost ? failed : passed);
+      }
+}
+
 void test_elementwise(const Kernels& kernels) {
   using Function = void (*Kernels::*)(float*, uint32_t);
   const std::pair<const char*, Function> functions[] = {
@@ -206,7 +228,10 @@ int main() {
   for (const Kernels* kernels : runnable_kernels()) {
     std::printf("%s\n", kernels->name);
     test_quantize(*kernels);
-    for (const DTypeTraits& type : dtype_table()) test_products(*kernels, type);
+    for (const DTypeTraits& type : dtype_table()) {
+      test_products(*kernels, type);
+      if (type.block_values != 1) test_not_finite(*kernels, type);
+    }
     test_elementwise(*kernels);
     test_norm_and_mix(*kernels);
     test_wkv7(*kernels);
