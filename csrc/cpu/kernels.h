@@ -81,9 +81,8 @@ struct Kernels {
   // the next tile will be packed from (may be empty): it is brought into the cache on the way.
   void (*multiply_tile_int8)(DType type, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,
                              size_t out_stride, std::span<const std::byte> ahead);
-  // tile: n * kTileRows floats. `scratch`: n * kTileRows values.
-  void (*pack_tile_f32)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile,
-                        float* scratch);
+  // tile: n * kTileRows floats.
+  void (*pack_tile_f32)(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile);
   void (*multiply_tile_f32)(const float* tile, uint32_t n, const float* x, size_t x_stride, uint32_t tokens, float* out,
                             size_t out_stride);
 

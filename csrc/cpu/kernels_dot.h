@@ -21,11 +21,11 @@ RWKVNATIVE_INLINE void for_tokens(uint32_t tokens, Function&& function) {
   if (t < tokens) function(Tokens<1>{}, t);
 }
 
-// The same for tiles: runs of kTokensAtOnce first.
-template <class Function>
+// The same for tiles: runs of at_once first.
+template <int at_once, class Function>
 RWKVNATIVE_INLINE void for_tile_tokens(uint32_t tokens, Function&& function) {
   uint32_t t = 0;
-  for (; t + kTokensAtOnce <= tokens; t += kTokensAtOnce) function(Tokens<kTokensAtOnce>{}, t);
+  for (; t + at_once <= tokens; t += at_once) function(Tokens<at_once>{}, t);
   const uint32_t done = t;
   for_tokens(tokens - done, [&](auto run, uint32_t rest) RWKVNATIVE_LAMBDA_INLINE { function(run, done + rest); });
 }

@@ -76,7 +76,7 @@ void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n
 // The reference's tiles are plain float rows.
 size_t tile_int8_bytes(DType, uint32_t n) { return size_t{n} * kTileRows * sizeof(float); }
 
-void pack_tile_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile, float*) {
+void pack_tile_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile) {
   std::fill(tile, tile + size_t{n} * kTileRows, 0.0f);
   for (uint32_t i = 0; i < rows; ++i) traits(type).dequantize(weights + i * row_bytes, tile + size_t{i} * n, n);
 }
@@ -88,7 +88,7 @@ void multiply_tile_f32(const float* tile, uint32_t n, const float* x, size_t x_s
 }
 
 void pack_tile_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, std::byte* tile) {
-  pack_tile_f32(type, weights, row_bytes, n, rows, reinterpret_cast<float*>(tile), nullptr);
+  pack_tile_f32(type, weights, row_bytes, n, rows, reinterpret_cast<float*>(tile));
 }
 
 void multiply_tile_int8(DType, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,

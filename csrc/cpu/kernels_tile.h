@@ -225,31 +225,36 @@ RWKVNATIVE_INLINE void multiply_tokens(const TileUnit<Type>* units, uint32_t n, 
 void multiply_tile_int8(DType type, const std::byte* tile, uint32_t n, const Int8Block* x, uint32_t tokens, float* out,
                         size_t out_stride, std::span<const std::byte> bytes_ahead) {
   uint32_t runs = 0;
-  for_tile_tokens(tokens, [&](auto, uint32_t) { ++runs; });
+  for_tile_tokens<kTokensAtOnce>(tokens, [&](auto, uint32_t) { ++runs; });
   const size_t lines = (bytes_ahead.size() / 64 + runs * blocks_of(n) - 1) / (runs * blocks_of(n));
   Ahead ahead{bytes_ahead.data(), bytes_ahead.data() + bytes_ahead.size(), 64 * lines};
   with_type(type, [&](auto tag) {
     using Type = decltype(tag);
     const auto* units = reinterpret_cast<const TileUnit<Type>*>(tile);
     const uint32_t n_units = blocks_of(n);
-    for_tile_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+    for_tile_tokens<kTokensAtOnce>(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
       multiply_tokens<Type, decltype(run)::n>(units, n, x + t * n_units, out + t * out_stride, out_stride, ahead);
     });
   });
 }
 
-void pack_tile_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile,
-                   float* scratch) {
-  for (uint32_t row = 0; row < kTileRows; ++row) {
-    if (row < rows)
-      decode(type, weights + row * row_bytes, n, scratch + size_t{row} * n);
-    else
-      std::memset(scratch + size_t{row} * n, 0, n * sizeof(float));
+void pack_tile_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n, uint32_t rows, float* tile) {
+  constexpr uint32_t kColumns = kInt8BlockValues;  // at a time: they stay in the first cache
+  alignas(64) float decoded[kTileRows][kColumns + 16];  // a stride of a power of two would lay all rows into few sets of it
+  for (uint32_t begin = 0; begin < n; begin += kColumns) {
+    const uint32_t count = n - begin < kColumns ? n - begin : kColumns;
+    for (uint32_t row = 0; row < kTileRows; ++row) {
+      if (row < rows)
+        decode(type, weights + row * row_bytes + row_bytes * begin / n, count, decoded[row]);
+      else
+        std::memset(decoded[row], 0, count * sizeof(float));
+    }
+    float* to = tile + size_t{begin} * 16;
+    uint32_t i = 0;
+    for (; i + 16 <= count; i += 16) transpose16x16(&decoded[0][i], sizeof decoded[0], to + size_t{i} * 16);
+    for (; i < count; ++i)
+      for (uint32_t row = 0; row < kTileRows; ++row) to[size_t{i} * 16 + row] = decoded[row][i];
   }
-  uint32_t i = 0;
-  for (; i + 16 <= n; i += 16) transpose16x16(scratch + i, static_cast<int>(n * sizeof(float)), tile + size_t{i} * 16);
-  for (; i < n; ++i)
-    for (uint32_t row = 0; row < kTileRows; ++row) tile[size_t{i} * 16 + row] = scratch[size_t{row} * n + i];
 }
 
 template <int tokens>
@@ -266,7 +271,7 @@ RWKVNATIVE_INLINE void multiply_tokens_f32(const float* tile, uint32_t n, const 
 
 void multiply_tile_f32(const float* tile, uint32_t n, const float* x, size_t x_stride, uint32_t tokens, float* out,
                        size_t out_stride) {
-  for_tile_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
+  for_tile_tokens<kFloatTokensAtOnce>(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
     multiply_tokens_f32<decltype(run)::n>(tile, n, x + t * x_stride, x_stride, out + t * out_stride, out_stride);
   });
 }

@@ -89,7 +89,7 @@ Workspace::Workspace(const Plan& plan, uint32_t n_rows, uint32_t workers, Numeri
     slots.push_back(std::move(buffer));
   }
   for (uint32_t i = 0; i < workers; ++i)
-    scratch.push_back({Buffer<std::byte>(tile_bytes), Buffer<float>(widest * kTileRows), Buffer<float>(size_t{rows} * kTileRows)});
+    scratch.push_back({Buffer<std::byte>(tile_bytes), Buffer<float>(widest), Buffer<float>(size_t{rows} * kTileRows)});
   h = Buffer<float>(size_t{rows} * plan.n_embd);
   previous = Buffer<float>(size_t{rows} * plan.n_embd);
   for (Buffer<float>& out : lora) out = Buffer<float>(size_t{rows} * plan.n_embd);

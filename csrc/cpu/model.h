@@ -63,7 +63,7 @@ struct Workspace {
   };
   struct Scratch {  // of one worker
     Buffer<std::byte> tile;
-    Buffer<float> decoded;
+    Buffer<float> decoded;  // a row
     Buffer<float> products;
   };
   uint32_t rows;

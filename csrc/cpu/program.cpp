@@ -356,8 +356,7 @@ void CpuProgram::pack_tile(Worker& worker, const Product& product, const Task& t
   if (product.in_blocks)
     kernels_.pack_tile_int8(weight.type, bytes, weight.row_bytes, weight.ne0, count, scratch.tile.data());
   else
-    kernels_.pack_tile_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, reinterpret_cast<float*>(scratch.tile.data()),
-                           scratch.decoded.data());
+    kernels_.pack_tile_f32(weight.type, bytes, weight.row_bytes, weight.ne0, count, reinterpret_cast<float*>(scratch.tile.data()));
 }
 
 void CpuProgram::multiply_tile(Worker& worker, const Product& product, const Task& task, uint32_t rows,

@@ -12,8 +12,9 @@ constexpr const char* kIsaName = "avx2-vnni";
 constexpr const char* kIsaName = "avx2";
 #endif
 constexpr int kDotTokens = 2;
-constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 8;
+constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 6;
 constexpr int kTokensAtOnce = 3;
+constexpr int kFloatTokensAtOnce = 6;
 constexpr bool kOffsetSignedTile = false;
 
 struct F32x16 { __m256 v[2]; };

@@ -84,7 +84,7 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
       const Matrix matrix(type, n, rows);
       constexpr uint32_t kTokens = 11;
       const std::vector<float> x = normal(size_t{n} * kTokens);
-      std::vector<float> scratch(size_t{n} * kTileRows + 16);
+      std::vector<float> scratch(n);
       // Few tokens: each of the runs of 8, 4, 2 and 1 that kernels know, and two of them in a row.
       const auto check_dot = [&](const std::string& name, auto&& run) {
         for (uint32_t tokens : {1u, 2u, 4u, 8u, kTokens}) {
@@ -105,9 +105,9 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
 
       std::vector<float> tile(size_t{n} * kTileRows), products(size_t{kTokens} * kTileRows + 1, kPad);
       std::vector<float> reference_products(size_t{kTokens} * kTileRows);
-      kernels.pack_tile_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, tile.data(), scratch.data());
+      kernels.pack_tile_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, tile.data());
       kernels.multiply_tile_f32(tile.data(), n, x.data(), n, kTokens, products.data(), kTileRows);
-      reference_kernels().pack_tile_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, tile.data(), scratch.data());
+      reference_kernels().pack_tile_f32(type.type, matrix.bytes.data(), matrix.row_bytes, n, rows, tile.data());
       reference_kernels().multiply_tile_f32(tile.data(), n, x.data(), n, kTokens, reference_products.data(), kTileRows);
       check(what + " multiply_tile_f32 stays in bounds", {products.back()}, {kPad}, 0);
       products.pop_back();
