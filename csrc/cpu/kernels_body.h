@@ -28,6 +28,17 @@ using rwkvnative::cpu::Wkv7Args;
 #define RWKVNATIVE_LAMBDA_INLINE __attribute__((always_inline))
 #endif
 
+// A hint to bring the line at p into the first or second cache; p need not be memory that may be read.
+template <int cache>
+RWKVNATIVE_INLINE void prefetch(const void* p) {
+  static_assert(cache == 1 || cache == 2);
+#if defined(_MSC_VER) && defined(_M_X64)
+  _mm_prefetch(static_cast<const char*>(p), cache == 1 ? _MM_HINT_T0 : _MM_HINT_T1);
+#elif !defined(_MSC_VER)
+  __builtin_prefetch(p, 0, 4 - cache);
+#endif
+}
+
 constexpr uint32_t blocks_of(uint32_t n) { return (n + kInt8BlockValues - 1) / kInt8BlockValues; }
 
 // ---- elementwise functions ---------------------------------------------------------------------------------------------

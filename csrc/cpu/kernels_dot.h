@@ -6,6 +6,14 @@ namespace {
 // ---- matrix times few tokens -------------------------------------------------------------------------------------------
 // A row at a time, decoded in registers for up to kDotTokens tokens.
 
+// Rows lie one after another, but hardware follows a stream no further than the end of its page: what lies kPrefetchBytes
+// ahead is asked for.
+template <size_t bytes>
+RWKVNATIVE_INLINE void prefetch_ahead(const void* weights) {
+  if constexpr (kPrefetchBytes != 0)
+    for (size_t i = 0; i < bytes; i += 64) prefetch<1>(static_cast<const std::byte*>(weights) + kPrefetchBytes + i);
+}
+
 template <int value>
 struct Tokens {
   static constexpr int n = value;
@@ -52,6 +60,7 @@ RWKVNATIVE_INLINE void dot_row(const std::byte* row, uint32_t n, const Int8Block
   for (auto& chain : total)
     for (int t = 0; t < tokens; ++t) chain[t] = zero();
   for_units<Type>(row, n, [&](const typename Type::Block* b, uint32_t u) RWKVNATIVE_LAMBDA_INLINE {
+    prefetch_ahead<Type::kBlocks * sizeof(*b)>(b);
     Lanes scales[tokens];
     if constexpr (Type::kGroup == 32) {
       const F32x16 both = Type::scales(b);
@@ -90,20 +99,24 @@ void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n
   });
 }
 
-template <int tokens, class Load>
-RWKVNATIVE_INLINE void dot_floats(uint32_t n, const float* x, size_t x_stride, float* out, size_t out_stride, Load&& weights_at) {
+// load16(p): the weights at p[0..15].
+template <int tokens, class Value, class Load>
+RWKVNATIVE_INLINE void dot_floats(const Value* row, uint32_t n, const float* x, size_t x_stride, float* out, size_t out_stride,
+                                  Load&& load16) {
   constexpr uint32_t kChains = tokens >= 4 ? 1 : 4 / tokens;  // sums side by side: one waits for itself
   F32x16 total[tokens][kChains];
   for (int t = 0; t < tokens; ++t)
     for (uint32_t j = 0; j < kChains; ++j) total[t][j] = zero();
   uint32_t i = 0;
-  for (; i + 16 * kChains <= n; i += 16 * kChains)
+  for (; i + 16 * kChains <= n; i += 16 * kChains) {
+    prefetch_ahead<16 * kChains * sizeof(Value)>(row + i);
     for (uint32_t j = 0; j < kChains; ++j) {
-      const F32x16 w = weights_at(i + 16 * j);
+      const F32x16 w = load16(row + i + 16 * j);
       for (int t = 0; t < tokens; ++t) total[t][j] = fma(w, load(x + t * x_stride + i + 16 * j), total[t][j]);
     }
+  }
   for (; i + 16 <= n; i += 16) {
-    const F32x16 w = weights_at(i);
+    const F32x16 w = load16(row + i);
     for (int t = 0; t < tokens; ++t) total[t][0] = fma(w, load(x + t * x_stride + i), total[t][0]);
   }
   for (int t = 0; t < tokens; ++t) {
@@ -174,20 +187,20 @@ void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n,
     const std::byte* row = weights + i * row_bytes;
     const auto* halves = reinterpret_cast<const uint16_t*>(row);
     const auto* floats = reinterpret_cast<const float*>(row);
-    const auto each = [&](auto&& weights_at) RWKVNATIVE_LAMBDA_INLINE {
+    const auto each = [&](const auto* values, auto&& load16) RWKVNATIVE_LAMBDA_INLINE {
       for_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
-        dot_floats<decltype(run)::n>(n, x + t * x_stride, x_stride, out + t * out_stride + i, out_stride, weights_at);
+        dot_floats<decltype(run)::n>(values, n, x + t * x_stride, x_stride, out + t * out_stride + i, out_stride, load16);
       });
     };
     if (type == DType::F32) {
-      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load(floats + j); });
+      each(floats, [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
     } else if (type == DType::F16) {
-      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load_half(halves + j); });
+      each(halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_half(p); });
     } else if (type == DType::BF16) {
-      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load_bfloat(halves + j); });
+      each(halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_bfloat(p); });
     } else {
       decode(type, row, n, scratch);
-      each([&](uint32_t j) RWKVNATIVE_LAMBDA_INLINE { return load(scratch + j); });
+      each(static_cast<const float*>(scratch), [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
     }
     if (whole < n) {
       float tail[16];

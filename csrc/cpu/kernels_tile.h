@@ -170,13 +170,8 @@ struct Ahead {
   size_t step;
 
   RWKVNATIVE_INLINE void fetch() {
-    for (const std::byte* stop = step < static_cast<size_t>(end - at) ? at + step : end; at < stop; at += 64) {
-#if defined(_MSC_VER) && defined(_M_X64)
-      _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
-#elif !defined(_MSC_VER)
-      __builtin_prefetch(at, 0, 2);
-#endif
-    }
+    for (const std::byte* stop = step < static_cast<size_t>(end - at) ? at + step : end; at < stop; at += 64)
+      prefetch<2>(at);
   }
 };
 

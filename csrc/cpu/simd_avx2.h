@@ -15,6 +15,7 @@ constexpr int kDotTokens = 2;
 constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 6;
 constexpr int kTokensAtOnce = 3;
 constexpr int kFloatTokensAtOnce = 6;
+constexpr size_t kPrefetchBytes = 6144;
 constexpr bool kOffsetSignedTile = false;
 
 struct F32x16 { __m256 v[2]; };

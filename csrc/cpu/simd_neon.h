@@ -13,6 +13,7 @@ constexpr int kDotTokens = 2;
 constexpr uint32_t kTileTokensInt8 = 6, kTileTokensF32 = 6;  // not timed yet
 constexpr int kTokensAtOnce = 2;
 constexpr int kFloatTokensAtOnce = 4;
+constexpr size_t kPrefetchBytes = 0;  // not timed yet
 constexpr bool kOffsetSignedTile = false;
 
 struct F32x16 { float32x4_t v[4]; };
