@@ -14,10 +14,25 @@ namespace {
 constexpr size_t kBlock = 64;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// exp for x <= 0, relative error 3e-7, in a form that compilers vectorize: 2^n times a polynomial of the rest.
+// Loops over kLanes independent values are what compilers make vectors of, also for the oldest processor of a kind.
+constexpr size_t kLanes = 16;
+
+// The highest; NaN never wins.
+float highest_of(std::span<const float> values) {
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, kLowest);
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+  for (; i < values.size(); ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+// exp for x <= 0, relative error 3e-7: 2^n times a polynomial of the rest.
 inline float exp_of(float x) {
+  constexpr float kToInteger = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer
   x = std::max(x, -87.0f);
-  const float n = std::floor(x * 1.44269504f + 0.5f);
+  const float n = (x * 1.44269504f + kToInteger) - kToInteger;
   const float r = x - n * 0.693359375f + n * 2.12194440e-4f;
   float p = 1.0f / 720;
   p = p * r + 1.0f / 120;
@@ -32,10 +47,8 @@ inline float exp_of(float x) {
 std::vector<float> block_maxima(std::span<const float> logits) {
   std::vector<float> maxima((logits.size() + kBlock - 1) / kBlock);
   for (size_t b = 0; b < maxima.size(); ++b) {
-    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
-    float highest = kLowest;
-    for (size_t i = b * kBlock; i < end; ++i) highest = logits[i] > highest ? logits[i] : highest;
-    maxima[b] = highest;
+    const size_t begin = b * kBlock;
+    maxima[b] = highest_of(logits.subspan(begin, std::min(kBlock, logits.size() - begin)));
   }
   return maxima;
 }
@@ -43,9 +56,8 @@ std::vector<float> block_maxima(std::span<const float> logits) {
 }  // namespace
 
 int32_t argmax(std::span<const float> logits) {
-  float highest = kLowest;
   const std::vector<float> maxima = block_maxima(logits);
-  for (float value : maxima) highest = std::max(highest, value);
+  const float highest = highest_of(maxima);
   if (!std::isfinite(highest)) return -1;
   for (size_t b = 0; b < maxima.size(); ++b) {
     if (maxima[b] != highest) continue;
@@ -57,16 +69,15 @@ int32_t argmax(std::span<const float> logits) {
 }
 
 float log_sum_exp(std::span<const float> logits) {
-  float highest = kLowest;
-  for (float value : logits) highest = value > highest ? value : highest;
+  const float highest = highest_of(logits);
   if (!std::isfinite(highest)) return highest;
   double total = 0;
   for (size_t begin = 0; begin < logits.size(); begin += 1024) {
     const size_t end = std::min(logits.size(), begin + 1024);
-    float lanes[16] = {};
+    float lanes[kLanes] = {};
     size_t i = begin;
-    for (; i + 16 <= end; i += 16)
-      for (size_t j = 0; j < 16; ++j) lanes[j] += exp_of(logits[i + j] - highest);
+    for (; i + kLanes <= end; i += kLanes)
+      for (size_t j = 0; j < kLanes; ++j) lanes[j] += exp_of(logits[i + j] - highest);
     for (; i < end; ++i) lanes[0] += exp_of(logits[i] - highest);
     for (float lane : lanes) total += lane;
   }
