@@ -1,6 +1,7 @@
 """Batched decoding on the CPU, side by side with llama.cpp's llama-batched-bench on the same files and threads.
 
     python benchmarks/cpu_batch.py --llama-batched-bench PATH FILE.gguf ... [--batches 1 2 4 8 16 32] [--threads 2] [--rounds 3]
+                                    [--device cpu:avx2]
 
 Runs ours, theirs, ours, theirs, ...: each a fresh process that takes every batch size in turn. Ours decodes greedily
 (Engine.greedy_batch), theirs decodes random tokens and reads the logits of all. The table gives tokens per second of all
@@ -20,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 
-def measure(path: Path, n_threads: int, batches: list[int], seconds: float) -> dict[str, float]:
+def measure(path: Path, device: str, n_threads: int, batches: list[int], seconds: float) -> dict[str, float]:
     """In a process of its own: batch size -> tokens per second, over some `seconds` after two steps to warm up."""
     from rwkvnative import Model
 
-    engine = Model(path, device="cpu", n_threads=n_threads)._engine
+    engine = Model(path, device=device, n_threads=n_threads)._engine
     states = [engine.new_state() for _ in range(max(batches))]
     rates = {}
     for n in batches:
@@ -38,8 +39,8 @@ def measure(path: Path, n_threads: int, batches: list[int], seconds: float) -> d
     return rates
 
 
-def run_ours(path: Path, n_threads: int, batches: list[int], seconds: float) -> dict[str, float]:
-    command = [sys.executable, __file__, str(path), "--measure", "--threads", str(n_threads), "--seconds", str(seconds), "--batches",
+def run_ours(path: Path, device: str, n_threads: int, batches: list[int], seconds: float) -> dict[str, float]:
+    command = [sys.executable, __file__, str(path), "--measure", "--device", device, "--threads", str(n_threads), "--seconds", str(seconds), "--batches",
                *map(str, batches)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--llama-batched-bench", help="path of the program")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--device", default="cpu", help="ours: cpu, or one of its kernel sets")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each of our batch sizes")
@@ -64,7 +66,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.files[0], args.threads, args.batches, args.seconds)))
+        print(json.dumps(measure(args.files[0], args.device, args.threads, args.batches, args.seconds)))
         return
     if not args.llama_batched_bench:
         parser.error("--llama-batched-bench is needed")
@@ -72,7 +74,7 @@ def main() -> None:
     for path in args.files:
         ours, theirs = [], []
         for _ in range(args.rounds):
-            ours.append(run_ours(path, args.threads, args.batches, args.seconds))
+            ours.append(run_ours(path, args.device, args.threads, args.batches, args.seconds))
             theirs.append(run_theirs(args.llama_batched_bench, path, args.threads, args.batches, args.steps))
         print(path.name)
         for n in map(str, args.batches):
