@@ -11,7 +11,7 @@
 namespace rwkvnative {
 namespace {
 
-constexpr size_t kBlock = 64;
+constexpr size_t kMostBlock = 64, kLeastBlock = 16;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // Loops over kLanes independent values are what compilers make vectors of, also for the oldest processor of a kind.
@@ -44,11 +44,11 @@ inline float exp_of(float x) {
   return p * std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
 }
 
-std::vector<float> block_maxima(std::span<const float> logits) {
-  std::vector<float> maxima((logits.size() + kBlock - 1) / kBlock);
+std::vector<float> block_maxima(std::span<const float> logits, size_t block) {
+  std::vector<float> maxima((logits.size() + block - 1) / block);
   for (size_t b = 0; b < maxima.size(); ++b) {
-    const size_t begin = b * kBlock;
-    maxima[b] = highest_of(logits.subspan(begin, std::min(kBlock, logits.size() - begin)));
+    const size_t begin = b * block;
+    maxima[b] = highest_of(logits.subspan(begin, std::min(block, logits.size() - begin)));
   }
   return maxima;
 }
@@ -56,13 +56,14 @@ std::vector<float> block_maxima(std::span<const float> logits) {
 }  // namespace
 
 int32_t argmax(std::span<const float> logits) {
-  const std::vector<float> maxima = block_maxima(logits);
+  constexpr size_t block = kMostBlock;
+  const std::vector<float> maxima = block_maxima(logits, block);
   const float highest = highest_of(maxima);
   if (!std::isfinite(highest)) return -1;
   for (size_t b = 0; b < maxima.size(); ++b) {
     if (maxima[b] != highest) continue;
-    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
-    for (size_t i = b * kBlock; i < end; ++i)
+    const size_t end = std::min(logits.size(), (b + 1) * block);
+    for (size_t i = b * block; i < end; ++i)
       if (logits[i] == highest) return static_cast<int32_t>(i);
   }
   return -1;
@@ -89,7 +90,8 @@ void top_candidates(std::span<const float> logits, std::span<int32_t> ids, std::
   if (k == 0) return;
   // At least k blocks reach the k-th highest block maximum, so at least k logits do: nothing below it can be wanted.
   float threshold = kLowest;
-  std::vector<float> maxima = block_maxima(logits);
+  const size_t block = std::clamp(logits.size() / (8 * k), kLeastBlock, kMostBlock);  // many more blocks than k
+  const std::vector<float> maxima = block_maxima(logits, block);
   if (k < maxima.size()) {
     std::vector<float> order = maxima;
     std::nth_element(order.begin(), order.begin() + static_cast<ptrdiff_t>(k - 1), order.end(), std::greater<>());
@@ -98,8 +100,8 @@ void top_candidates(std::span<const float> logits, std::span<int32_t> ids, std::
   std::vector<int32_t> found;
   for (size_t b = 0; b < maxima.size(); ++b) {
     if (!(maxima[b] >= threshold)) continue;
-    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
-    for (size_t i = b * kBlock; i < end; ++i)
+    const size_t end = std::min(logits.size(), (b + 1) * block);
+    for (size_t i = b * block; i < end; ++i)
       if (!(logits[i] < threshold)) found.push_back(static_cast<int32_t>(i));
   }
   const auto key = [&](int32_t id) {
