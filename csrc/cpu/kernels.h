@@ -12,7 +12,7 @@
 
 namespace rwkvnative::cpu {
 
-// 256 activations as int8, x = d * q with one scale d per 32 values (|q| <= 127), and the sums that offset codes need.
+// 256 activations as int8, x = d * q with one scale d per 32 values (|q| <= 127 where d is a number), and the sums that offset codes need.
 // A row whose length is not a multiple of 256 is padded with zeros. Where one of 32 values is not finite, d is NaN.
 struct alignas(64) Int8Block {
   int8_t q[256];
@@ -25,7 +25,7 @@ inline constexpr uint32_t kInt8BlockValues = 256;
 inline constexpr float kVanishing = 1e-30f;
 constexpr uint32_t int8_blocks(uint32_t n) { return (n + kInt8BlockValues - 1) / kInt8BlockValues; }
 
-// Tokens that rows are multiplied with one after another, at most.
+// A program multiplies rows one after another with at most so many tokens, see Kernels::tile_tokens_int8.
 inline constexpr uint32_t kMostDotTokens = 7;
 // Rows of a weight matrix that a matrix-matrix tile interleaves.
 inline constexpr uint32_t kTileRows = 16;

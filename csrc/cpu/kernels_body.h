@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/quant_blocks.h"
 #include "cpu/kernels.h"
@@ -43,9 +44,11 @@ constexpr uint32_t blocks_of(uint32_t n) { return (n + kInt8BlockValues - 1) / k
 
 // ---- elementwise functions ---------------------------------------------------------------------------------------------
 
+// Of two operands x86's max and min give the second where one is NaN: the value whose NaN must stay comes second.
+
 // exp with a relative error of about 2e-7: exp(x) = 2^n exp(r), |r| <= ln(2) / 2, exp(r) as its Taylor polynomial.
 RWKVNATIVE_INLINE F32x16 exp(F32x16 x) {
-  x = min(max(x, set1(-87.0f)), set1(88.0f));
+  x = min(set1(88.0f), max(set1(-87.0f), x));
   const F32x16 n = round(mul(x, set1(1.44269504f)));
   F32x16 r = fma(n, set1(-0.693359375f), x);
   r = fma(n, set1(2.12194440e-4f), r);
@@ -66,7 +69,7 @@ RWKVNATIVE_INLINE F32x16 tanh(F32x16 x) {
   return sub(set1(1.0f), div(set1(2.0f), add(set1(1.0f), exp(add(x, x)))));
 }
 RWKVNATIVE_INLINE F32x16 relu_squared(F32x16 x) {
-  const F32x16 positive = max(x, zero());
+  const F32x16 positive = max(zero(), x);
   return mul(positive, positive);
 }
 

@@ -7,7 +7,7 @@ namespace {
 // A row at a time, decoded in registers for up to kDotTokens tokens.
 
 // Rows lie one after another, but hardware follows a stream no further than the end of its page: what lies kPrefetchBytes
-// ahead is asked for.
+// behind the `bytes` at `weights` is asked for.
 template <size_t bytes>
 RWKVNATIVE_INLINE void prefetch_ahead(const void* weights) {
   if constexpr (kPrefetchBytes != 0)
@@ -60,7 +60,8 @@ RWKVNATIVE_INLINE void dot_row(const std::byte* row, uint32_t n, const Int8Block
   for (auto& chain : total)
     for (int t = 0; t < tokens; ++t) chain[t] = zero();
   for_units<Type>(row, n, [&](const typename Type::Block* b, uint32_t u) RWKVNATIVE_LAMBDA_INLINE {
-    prefetch_ahead<Type::kBlocks * sizeof(*b)>(b);
+    constexpr size_t kUnitBytes = Type::kBlocks * sizeof(*b);
+    prefetch_ahead<kUnitBytes>(row + u * kUnitBytes);
     Lanes scales[tokens];
     if constexpr (Type::kGroup == 32) {
       const F32x16 both = Type::scales(b);
@@ -99,24 +100,24 @@ void dot_int8(DType type, const std::byte* weights, size_t row_bytes, uint32_t n
   });
 }
 
-// load16(p): the weights at p[0..15].
-template <int tokens, class Value, class Load>
+// load_weights(p): those at p[0..15]. in_place: the row is the matrix's own, and the next one follows.
+template <int tokens, bool in_place, class Value, class Load>
 RWKVNATIVE_INLINE void dot_floats(const Value* row, uint32_t n, const float* x, size_t x_stride, float* out, size_t out_stride,
-                                  Load&& load16) {
-  constexpr uint32_t kChains = tokens >= 4 ? 1 : 4 / tokens;  // sums side by side: one waits for itself
+                                  Load&& load_weights) {
+  constexpr uint32_t kChains = tokens >= 4 ? 2 : 4 / tokens;  // sums side by side: one waits for itself
   F32x16 total[tokens][kChains];
   for (int t = 0; t < tokens; ++t)
     for (uint32_t j = 0; j < kChains; ++j) total[t][j] = zero();
   uint32_t i = 0;
   for (; i + 16 * kChains <= n; i += 16 * kChains) {
-    prefetch_ahead<16 * kChains * sizeof(Value)>(row + i);
+    if constexpr (in_place) prefetch_ahead<16 * kChains * sizeof(Value)>(row + i);
     for (uint32_t j = 0; j < kChains; ++j) {
-      const F32x16 w = load16(row + i + 16 * j);
+      const F32x16 w = load_weights(row + i + 16 * j);
       for (int t = 0; t < tokens; ++t) total[t][j] = fma(w, load(x + t * x_stride + i + 16 * j), total[t][j]);
     }
   }
   for (; i + 16 <= n; i += 16) {
-    const F32x16 w = load16(row + i);
+    const F32x16 w = load_weights(row + i);
     for (int t = 0; t < tokens; ++t) total[t][0] = fma(w, load(x + t * x_stride + i), total[t][0]);
   }
   for (int t = 0; t < tokens; ++t) {
@@ -187,20 +188,21 @@ void dot_f32(DType type, const std::byte* weights, size_t row_bytes, uint32_t n,
     const std::byte* row = weights + i * row_bytes;
     const auto* halves = reinterpret_cast<const uint16_t*>(row);
     const auto* floats = reinterpret_cast<const float*>(row);
-    const auto each = [&](const auto* values, auto&& load16) RWKVNATIVE_LAMBDA_INLINE {
+    const auto each = [&](auto in_place, const auto* values, auto&& load_weights) RWKVNATIVE_LAMBDA_INLINE {
       for_tokens(tokens, [&](auto run, uint32_t t) RWKVNATIVE_LAMBDA_INLINE {
-        dot_floats<decltype(run)::n>(values, n, x + t * x_stride, x_stride, out + t * out_stride + i, out_stride, load16);
+        dot_floats<decltype(run)::n, decltype(in_place)::value>(values, n, x + t * x_stride, x_stride, out + t * out_stride + i,
+                                                                out_stride, load_weights);
       });
     };
     if (type == DType::F32) {
-      each(floats, [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
+      each(std::true_type{}, floats, [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
     } else if (type == DType::F16) {
-      each(halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_half(p); });
+      each(std::true_type{}, halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_half(p); });
     } else if (type == DType::BF16) {
-      each(halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_bfloat(p); });
+      each(std::true_type{}, halves, [](const uint16_t* p) RWKVNATIVE_LAMBDA_INLINE { return load_bfloat(p); });
     } else {
       decode(type, row, n, scratch);
-      each(static_cast<const float*>(scratch), [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
+      each(std::false_type{}, static_cast<const float*>(scratch), [](const float* p) RWKVNATIVE_LAMBDA_INLINE { return load(p); });
     }
     if (whole < n) {
       float tail[16];

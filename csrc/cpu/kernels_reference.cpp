@@ -127,7 +127,7 @@ void sigmoid(float* x, uint32_t n) {
   for (uint32_t i = 0; i < n; ++i) x[i] = sigmoid_of(x[i]);
 }
 void relu_squared(float* x, uint32_t n) {
-  for (uint32_t i = 0; i < n; ++i) x[i] = x[i] > 0 ? x[i] * x[i] : 0;
+  for (uint32_t i = 0; i < n; ++i) x[i] = x[i] < 0 ? 0 : x[i] * x[i];
 }
 
 void wkv7(const Wkv7Args& a) {
@@ -177,8 +177,8 @@ constexpr Kernels kReference = {
     .quantize = quantize,
     .dot_int8 = dot_int8,
     .dot_f32 = dot_f32,
-    .tile_tokens_int8 = 6,
-    .tile_tokens_f32 = 6,
+    .tile_tokens_int8 = kMostDotTokens,
+    .tile_tokens_f32 = kMostDotTokens,
     .tile_int8_bytes = tile_int8_bytes,
     .pack_tile_int8 = pack_tile_int8,
     .multiply_tile_int8 = multiply_tile_int8,

@@ -170,8 +170,7 @@ struct Ahead {
   size_t step;
 
   RWKVNATIVE_INLINE void fetch() {
-    for (const std::byte* stop = step < static_cast<size_t>(end - at) ? at + step : end; at < stop; at += 64)
-      prefetch<2>(at);
+    for (size_t i = 0; i < step && at < end; i += 64, at += 64) prefetch<2>(at);
   }
 };
 

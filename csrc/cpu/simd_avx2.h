@@ -197,7 +197,7 @@ inline __m256i dot32(__m256i total, __m256i u, __m256i s) {
 #ifdef __AVXVNNI__
   return _mm256_dpbusd_avx_epi32(total, u, s);
 #else
-  // 127 * 127 * 2 fits 16 bits.
+  // 128 * 127 * 2 fits 16 bits.
   return _mm256_add_epi32(total, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
 #endif
 }

@@ -1,5 +1,6 @@
 // Every kernel set that this processor runs against the reference set, op by op. tests/test_native.py builds and runs it,
 // natively and, for arm64, under qemu. Prints "N checks passed" or the first difference of each failing check; exit status 1.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -39,10 +40,27 @@ void check(const std::string& what, const std::vector<float>& got, const std::ve
   ++passed;
 }
 
-// A matrix of `type` with random values, each row followed by the next without a gap.
+constexpr float kLargestOfBytes = 100.0f;
+
+// A matrix of `type`, each row followed by the next without a gap.
 struct Matrix {
+  // Of random values.
   Matrix(const DTypeTraits& type, uint32_t n, uint32_t rows) : row_bytes(type.bytes(n)), bytes(row_bytes * rows) {
     for (uint32_t i = 0; i < rows; ++i) type.quantize(normal(n).data(), bytes.data() + i * row_bytes, n, nullptr);
+  }
+  // Of random bytes: every code and scale that a file may hold, also those that no quantizer makes.
+  static Matrix of_bytes(const DTypeTraits& type, uint32_t n, uint32_t rows) {
+    Matrix matrix(type, n, rows);
+    const size_t block_bytes = type.bytes(type.block_values);
+    std::vector<float> values(type.block_values);
+    const auto usable = [](float value) { return std::fabs(value) < kLargestOfBytes; };  // infinity and NaN are not
+    for (size_t at = 0; at < matrix.bytes.size(); at += block_bytes) {
+      do {
+        for (size_t i = 0; i < block_bytes; ++i) matrix.bytes[at + i] = static_cast<std::byte>(generator());
+        type.dequantize(matrix.bytes.data() + at, values.data(), type.block_values);
+      } while (!std::all_of(values.begin(), values.end(), usable));
+    }
+    return matrix;
   }
   size_t row_bytes;
   std::vector<std::byte> bytes;
@@ -77,17 +95,22 @@ void test_quantize(const Kernels& kernels) {
 }
 
 void test_products(const Kernels& kernels, const DTypeTraits& type) {
-  for (uint32_t n : {32u, 96u, 256u, 288u, 1024u, 24u, 7u}) {
+  for (uint32_t n : {32u, 96u, 256u, 288u, 1024u, 24u, 7u, 300u}) {
     if (n % type.block_values != 0) continue;
     for (uint32_t rows : {1u, 5u, 16u}) {
       const std::string what = std::string(kernels.name) + " " + type.name + " " + std::to_string(n) + "x" + std::to_string(rows);
-      const Matrix matrix(type, n, rows);
+      // One of the shapes with all the bytes there are, and activations that all become the largest code.
+      const bool extreme = n == 1024 && type.block_values > 1;
+      const Matrix matrix = extreme ? Matrix::of_bytes(type, n, rows) : Matrix(type, n, rows);
+      const float tolerance = (extreme ? kLargestOfBytes : 1.0f) * kSumTolerance;  // of the products, not of what they cancel to
       constexpr uint32_t kTokens = 11;
-      const std::vector<float> x = normal(size_t{n} * kTokens);
+      std::vector<float> x = normal(size_t{n} * kTokens);
+      if (extreme)
+        for (float& value : x) value = value < 0 ? -1.0f : 1.0f;
       std::vector<float> scratch(n);
-      // Few tokens: each of the runs of 8, 4, 2 and 1 that kernels know, and two of them in a row.
+      // Few tokens: each of the runs of 4, 2 and 1 that kernels know, and some of them in a row.
       const auto check_dot = [&](const std::string& name, auto&& run) {
-        for (uint32_t tokens : {1u, 2u, 4u, 8u, kTokens}) {
+        for (uint32_t tokens : {1u, 2u, 3u, 5u, 7u}) {
           const size_t stride = rows + 1;
           std::vector<float> got(stride * tokens, kPad), expected(stride * tokens, kPad);
           run(kernels, tokens, got.data(), stride);
@@ -96,7 +119,7 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
             check(what + " " + name + " stays in bounds", {got[t * stride + rows]}, {kPad}, 0);
           for (std::vector<float>* values : {&got, &expected})
             for (uint32_t t = tokens; t-- > 0;) values->erase(values->begin() + static_cast<ptrdiff_t>(t * stride + rows));
-          check(what + " " + name + " of " + std::to_string(tokens), got, expected, kSumTolerance);
+          check(what + " " + name + " of " + std::to_string(tokens), got, expected, tolerance);
         }
       };
       check_dot("dot_f32", [&](const Kernels& k, uint32_t tokens, float* out, size_t stride) {
@@ -111,7 +134,7 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
       reference_kernels().multiply_tile_f32(tile.data(), n, x.data(), n, kTokens, reference_products.data(), kTileRows);
       check(what + " multiply_tile_f32 stays in bounds", {products.back()}, {kPad}, 0);
       products.pop_back();
-      check(what + " multiply_tile_f32", products, reference_products, kSumTolerance);
+      check(what + " multiply_tile_f32", products, reference_products, tolerance);
 
       if (type.block_values == 1) continue;
       const auto blocks = quantized(kernels, x, n, kTokens);  // both sides on the same codes
@@ -128,7 +151,7 @@ void test_products(const Kernels& kernels, const DTypeTraits& type) {
       reference_kernels().multiply_tile_int8(type.type, reference_packed.data(), n, blocks.data(), kTokens, reference_products.data(), kTileRows, {});
       check(what + " multiply_tile_int8 stays in bounds", {products.back()}, {kPad}, 0);
       products.pop_back();
-      check(what + " multiply_tile_int8", products, reference_products, kSumTolerance);
+      check(what + " multiply_tile_int8", products, reference_products, tolerance);
     }
   }
 }
@@ -162,6 +185,10 @@ void test_elementwise(const Kernels& kernels) {
   for (const auto& [name, function] : functions)
     for (uint32_t n : {1u, 16u, 33u, 100u}) {
       std::vector<float> x = normal(n, 8.0f);
+      std::vector<float> undefined(n, NAN);
+      (kernels.*function)(undefined.data(), n);
+      for (float& value : undefined) value = std::isnan(value) ? 1.0f : 0.0f;
+      check(std::string(kernels.name) + " " + name + " of NaN is NaN", undefined, std::vector<float>(n, 1.0f), 0);
       x[0] = 1000.0f;
       if (n > 1) x[1] = -1000.0f;
       std::vector<float> got = x, expected = x;
