@@ -40,8 +40,8 @@ def measure(path: Path, device: str, n_threads: int, batches: list[int], seconds
 
 
 def run_ours(path: Path, device: str, n_threads: int, batches: list[int], seconds: float) -> dict[str, float]:
-    command = [sys.executable, __file__, str(path), "--measure", "--device", device, "--threads", str(n_threads), "--seconds", str(seconds), "--batches",
-               *map(str, batches)]
+    command = [sys.executable, __file__, str(path), "--measure", "--device", device, "--threads", str(n_threads), "--seconds",
+               str(seconds), "--batches", *map(str, batches)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

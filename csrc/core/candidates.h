@@ -9,7 +9,7 @@ namespace rwkvnative {
 // The index of the highest logit, the lowest index among equals; -1 if that is infinite, or all are NaN. NaN never wins.
 int32_t argmax(std::span<const float> logits);
 
-// log(sum(exp(logits))).
+// log(sum(exp(logits))); NaN where one of them is, -infinity where all are.
 float log_sum_exp(std::span<const float> logits);
 
 // The ids.size() highest logits, by falling logit, then by rising id. ids and values have one size, at most logits.size().
