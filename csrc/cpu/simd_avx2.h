@@ -11,8 +11,8 @@ constexpr const char* kIsaName = "avx2-vnni";
 #else
 constexpr const char* kIsaName = "avx2";
 #endif
-constexpr int kDotTokens = 2;
-constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 6;
+constexpr int kDotTokens = 4;
+constexpr uint32_t kTileTokensInt8 = 5, kTileTokensF32 = 8;
 constexpr int kTokensAtOnce = 3;
 constexpr int kFloatTokensAtOnce = 6;
 constexpr size_t kPrefetchBytes = 6144;

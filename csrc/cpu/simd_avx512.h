@@ -10,7 +10,7 @@ constexpr const char* kIsaName = "avx512-vnni";
 constexpr int kTokensAtOnce = 8;        // rows of activations that a matrix-matrix tile keeps in registers
 constexpr int kFloatTokensAtOnce = 8;   // the same of float32 weights
 constexpr int kDotTokens = 4;           // tokens that share a decoded row: 2 or 4
-constexpr uint32_t kTileTokensInt8 = 3, kTileTokensF32 = 8;  // see Kernels
+constexpr uint32_t kTileTokensInt8 = 5, kTileTokensF32 = 8;  // see Kernels
 constexpr size_t kPrefetchBytes = 6144;  // see prefetch_ahead
 constexpr bool kOffsetSignedTile = true;  // tiles hold signed codes as code + 128: vpdpbusd wants unsigned weights
 
