@@ -12,8 +12,9 @@
 
 namespace rwkvnative::cpu {
 
-// 256 activations as int8, x = d * q with one scale d per 32 values (|q| <= 127 where d is a number), and the sums that offset codes need.
-// A row whose length is not a multiple of 256 is padded with zeros. Where one of 32 values is not finite, d is NaN.
+// 256 activations as int8, x = d * q with one scale d per 32 values (|q| <= 127), and the sums that offset codes need.
+// A row whose length is not a multiple of 256 is padded with zeros. Where one of 32 values is not finite, d is NaN, and q
+// any byte.
 struct alignas(64) Int8Block {
   int8_t q[256];
   float d_sum32[16];  // d of 32 values (8), then -d * sum(q) of 32 values (8)

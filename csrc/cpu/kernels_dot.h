@@ -7,7 +7,7 @@ namespace {
 // A row at a time, decoded in registers for up to kDotTokens tokens.
 
 // Rows lie one after another, but hardware follows a stream no further than the end of its page: what lies kPrefetchBytes
-// behind the `bytes` at `weights` is asked for.
+// after the `bytes` at `weights` is asked for.
 template <size_t bytes>
 RWKVNATIVE_INLINE void prefetch_ahead(const void* weights) {
   if constexpr (kPrefetchBytes != 0)
